@@ -1,0 +1,335 @@
+"""Every record that crosses a process boundary: its fields, its size, and who writes which line.
+
+These dtypes are the only description of shared memory. Writer, reader and test all import them; nobody computes an
+offset. Words are int64: counters never wrap and never mix signs. A record's `sequence` is its first word: odd while it
+is being written (rows, books), or the position it holds plus one (rings). All times are since the Unix epoch.
+"""
+
+import hashlib
+
+import numpy as np
+
+from shm import constants as c
+from shm.constants import LINE
+
+
+def record(*fields) -> np.dtype:
+    """Lay out `fields` as a C struct without holes: a hole is copied, but unnamed."""
+    dtype = np.dtype(list(fields), align=True)
+    named = sum(dtype[name].itemsize for name in dtype.names)
+    assert dtype.itemsize == named, (
+        f"name the {dtype.itemsize - named} bytes of padding"
+    )
+    return dtype
+
+
+def lines(*owners: list) -> np.dtype:
+    """Lay out one group of fields per owner, each group on lines of its own.
+
+    An owner is the one party that writes the group, so no two parties ever write the same line.
+    """
+    names, formats, offsets, start = [], [], [], 0
+    for fields in owners:
+        group = record(*fields)
+        names += group.names
+        formats += [group[name] for name in group.names]
+        offsets += [start + group.fields[name][1] for name in group.names]
+        start += -(-group.itemsize // LINE) * LINE
+    fields = {"names": names, "formats": formats, "offsets": offsets, "itemsize": start}
+    return np.dtype(fields, align=True)
+
+
+# --- regions -----------------------------------------------------------------------------------------------------
+
+SECTION = record(("name", "S24"), ("offset", "i8"), ("count", "i8"), ("itemsize", "i8"))
+SECTIONS_MAX = 40
+HEADER = record(
+    ("magic", "S8"),
+    ("version", "i8"),
+    ("digest", "S32"),  # of every dtype in the region, as hex
+    ("epoch", "i8"),  # one incarnation of the region's writer
+    ("pid", "i8"),
+    (
+        "start_time",
+        "i8",
+    ),  # of that process, in clock ticks since boot: with the pid, who it is
+    ("heartbeat_ns", "i8"),  # CLOCK_MONOTONIC of the writer's last sign of life
+    ("section_count", "i8"),
+    ("sections", SECTION, SECTIONS_MAX),
+)
+assert HEADER.itemsize <= c.PAGE, "the header is one page"
+
+# --- rings -------------------------------------------------------------------------------------------------------
+
+RING = lines(
+    [("tail", "i8"), ("head_seen", "i8")],  # the producer's: items ever pushed
+    [("head", "i8"), ("tail_seen", "i8")],  # the consumer's: items ever popped
+    [
+        ("epoch", "i8"),
+        ("capacity", "i8"),
+    ],  # the creator's: fixed before anyone attaches
+)
+assert RING.itemsize == 3 * LINE
+
+BROADCAST = lines(
+    [("tail", "i8")],  # the writer's: items ever published
+    [("epoch", "i8"), ("capacity", "i8")],
+)
+BELL = lines(
+    [("sleeping", "i8")]
+)  # the sleeper's: 1 while it may not see a new tail by itself
+
+# --- the world: what the engine writes and everyone reads ----------------------------------------------------------
+
+WORLD_STATUS = lines(
+    [
+        (
+            "sequence",
+            "i8",
+        ),  # odd while a block is being applied: look-ups by oid or address try again
+        ("state", "i8"),  # codes.Feed
+        ("mode", "i8"),  # codes.Mode
+        ("height", "i8"),  # last block applied
+        ("time_ns", "i8"),  # that block's time
+        ("applied_ns", "i8"),  # wall clock when it was applied
+        ("seen_height", "i8"),  # newest block seen in any stream
+        ("market_count", "i8"),
+        ("account_count", "i8"),
+        ("order_count", "i8"),  # orders known: resting and untriggered
+        ("name_count", "i8"),
+        ("stale_count", "i8"),  # markets in doubt
+        ("checked_height", "i8"),  # last block at which a full comparison agreed
+    ]
+)
+
+NAME = record(("text", "u1", c.NAME_BYTES))  # ASCII, zero filled
+
+MARKET = lines(
+    [
+        ("sequence", "i8"),  # odd while a block changes its levels and orders
+        ("height", "i8"),  # last block that changed it
+        ("epoch", "i8"),  # rises when its book was rebuilt
+        ("stale", "i8"),  # codes.Stale
+        ("order_count", "i8"),  # resting
+        (
+            "last_trade",
+            "i8",
+        ),  # position in the trades ring of its newest trade, plus one; 0: none
+        ("last_price", "i8"),  # of that trade
+        ("name", "u1", c.MARKET_NAME_BYTES),  # the wire's coin, ASCII, zero filled
+        ("kind", "i4"),  # codes.MarketKind
+        (
+            "size_decimals",
+            "i4",
+        ),  # the wire's szDecimals: told by the node, else the most decimals seen
+        ("price_places", "i4"),  # a price is whole units of 10**-price_places
+        ("quantity_places", "i4"),
+    ]
+)
+
+SIDE = record(
+    ("offset", "i8"),  # of its extent in `levels`
+    (
+        "count",
+        "i8",
+    ),  # levels: levels[offset:offset+count], worst first, so that the touch is at the end
+    ("capacity", "i8"),
+    ("order_count", "i8"),
+)
+LEVEL = record(
+    ("price", "i8"),
+    ("quantity", "i8"),  # the sum of its orders
+    ("head", "i4"),  # first order in the queue
+    ("tail", "i4"),
+    ("count", "i4"),  # orders
+    ("reserved", "i4"),  # zero
+)
+assert LEVEL.itemsize == 32, "two levels a cache line"
+
+ORDER = record(
+    ("order", "i8"),  # the wire's oid
+    ("price", "i8"),
+    ("quantity", "i8"),  # what remains
+    ("original", "i8"),  # what it came with
+    ("trigger_price", "i8"),  # 0: none
+    ("timestamp_ms", "i8"),  # when it was placed
+    ("cloid", "u1", c.CLOID_BYTES),
+    ("market", "i4"),
+    ("account", "i4"),
+    (
+        "prior",
+        "i4",
+    ),  # slots; NO_SLOT at the ends. In a level's queue, or among a market's untriggered orders
+    ("next", "i4"),
+    ("account_prior", "i4"),  # among its account's orders
+    ("account_next", "i4"),
+    ("state", "u1"),  # codes.OrderState
+    ("side", "u1"),
+    ("condition", "u1"),
+    ("flags", "u1"),
+    ("tif", "u2"),  # rows of `names`
+    ("order_type", "u2"),
+)
+assert ORDER.itemsize == 96
+
+ACCOUNT = record(
+    ("sequence", "i8"),  # odd while a block changes its orders
+    (
+        "last_fill",
+        "i8",
+    ),  # position in the fills ring of its newest fill, plus one; 0: none
+    ("last_closed", "i8"),  # likewise in `closed`
+    ("last_rejected", "i8"),
+    ("order_count", "i4"),
+    ("first_order", "i4"),  # slot
+    ("last_order", "i4"),
+    ("address", "u1", c.ADDRESS_BYTES),
+)
+assert ACCOUNT.itemsize == 64
+
+BOOK_LEVEL = record(("price", "i8"), ("quantity", "i8"), ("count", "i8"))
+BOOK_HEAD = lines(
+    [("latest", "i8")]
+)  # publications of this book; the newest whole one is in slot (latest - 1) % 4
+BOOK = lines(
+    [
+        ("sequence", "i8"),
+        ("height", "i8"),
+        ("time_ms", "i8"),
+        ("epoch", "i8"),
+        ("stale", "i8"),
+        ("last_price", "i8"),  # of the last trade; 0: none
+        ("bid_count", "i8"),  # levels filled below
+        ("ask_count", "i8"),
+        ("bids", BOOK_LEVEL, c.BOOK_DEPTH),  # best first
+        ("asks", BOOK_LEVEL, c.BOOK_DEPTH),
+    ]
+)
+assert BOOK.fields["bids"][1] == 64, (
+    "what every reader needs is one line, the touch begins the next"
+)
+
+_ORDER_FACTS = (
+    ("height", "i8"),
+    ("time_ns", "i8"),  # of the status; of the block elsewhere
+    ("order", "i8"),  # the wire's oid; for TRADE and FILL the position in their ring
+    ("price", "i8"),
+    ("quantity", "i8"),
+    ("original", "i8"),  # STATUS: original size; UPDATE: the size before
+    ("trigger_price", "i8"),
+    ("timestamp_ms", "i8"),
+    ("cloid", "u1", c.CLOID_BYTES),
+    ("address", "u1", c.ADDRESS_BYTES),
+    ("market", "i4"),  # NO_MARKET: all of them
+    ("account", "i4"),
+    ("kind", "u1"),  # codes.EventKind
+    ("side", "u1"),
+    ("condition", "u1"),
+    ("flags", "u1"),
+    ("status", "u2"),  # row of `names`; for STALE a codes.Stale
+    ("tif", "u2"),
+    ("order_type", "u2"),
+    ("reserved", "u2"),  # zero
+)
+EVENT = record(("sequence", "i8"), *_ORDER_FACTS)
+assert EVENT.itemsize == LINE, "an event is one pair of lines"
+
+ENDED = record(  # an order's last word, in `closed` or `rejected`
+    ("sequence", "i8"),
+    (
+        "account_prior",
+        "i8",
+    ),  # position plus one of the account's entry before this one; 0: none
+    ("bucket_prior", "i8"),  # likewise of the one before in its bucket (by oid)
+    ("cloid_prior", "i8"),  # likewise in its bucket by cloid
+    *_ORDER_FACTS,
+)
+
+TRADE = record(
+    ("sequence", "i8"),
+    (
+        "market_prior",
+        "i8",
+    ),  # position plus one of the market's trade before this one; 0: none
+    ("height", "i8"),
+    ("time_ms", "i8"),
+    ("trade", "i8"),  # the wire's tid
+    ("price", "i8"),
+    ("quantity", "i8"),
+    ("hash", "u1", c.HASH_BYTES),
+    ("buyer", "u1", c.ADDRESS_BYTES),
+    ("seller", "u1", c.ADDRESS_BYTES),
+    ("market", "i4"),
+    ("side", "i4"),  # the taker's
+)
+
+FILL = record(
+    ("sequence", "i8"),
+    (
+        "account_prior",
+        "i8",
+    ),  # position plus one of the account's fill before this one; 0: none
+    ("height", "i8"),
+    ("time_ms", "i8"),
+    ("order", "i8"),
+    ("trade", "i8"),
+    ("price", "i8"),
+    ("quantity", "i8"),
+    ("start_position", "i8"),  # signed, 10**-quantity_places, before this fill
+    ("closed_pnl", "i8"),  # 10**-PLACES of the quote token
+    ("fee", "i8"),  # 10**-PLACES of the fee token; negative: a rebate
+    ("builder_fee", "i8"),
+    ("twap", "i8"),  # -1: none
+    ("liquidation_price", "i8"),  # the mark price
+    ("hash", "u1", c.HASH_BYTES),
+    ("cloid", "u1", c.CLOID_BYTES),
+    ("address", "u1", c.ADDRESS_BYTES),
+    ("liquidated", "u1", c.ADDRESS_BYTES),
+    ("market", "i4"),
+    ("account", "i4"),
+    ("side", "u1"),
+    ("flags", "u1"),
+    ("direction", "u2"),  # rows of `names`
+    ("fee_token", "u2"),
+    ("liquidation_method", "u2"),
+)
+
+WORD = np.dtype("i8")
+NO_SLOT = -1
+NO_MARKET = -1
+NO_ACCOUNT = -1
+
+WORLD = {  # section -> its dtype; how many of each is the configuration's
+    "status": WORLD_STATUS,
+    "names": NAME,
+    "markets": MARKET,
+    "sides": SIDE,  # 2 a market: buy, sell
+    "levels": LEVEL,
+    "orders": ORDER,
+    "order_index": WORD,  # oid -> slot + 1, open addressing, a power of two, at most half full
+    "accounts": ACCOUNT,
+    "account_index": WORD,  # address -> row + 1
+    "book_heads": BOOK_HEAD,  # 1 a market
+    "books": BOOK,  # BOOK_SLOTS a market
+    "event_ring": BROADCAST,
+    "events": EVENT,
+    "trade_ring": BROADCAST,
+    "trades": TRADE,
+    "fill_ring": BROADCAST,
+    "fills": FILL,
+    "closed_ring": BROADCAST,
+    "closed": ENDED,
+    "rejected_ring": BROADCAST,
+    "rejected": ENDED,
+    "closed_buckets": WORD,  # position plus one of the newest entry of each bucket, by oid
+    "rejected_buckets": WORD,
+    "cloid_buckets": WORD,  # likewise by cloid, over `closed`
+}
+
+
+def digest(sections: dict[str, np.dtype]) -> str:
+    """Name a set of sections by what they look like: 32 hex digits that change with any field."""
+    text = repr(
+        [(name, dtype.itemsize, dtype.descr) for name, dtype in sections.items()]
+    )
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
