@@ -1,0 +1,21 @@
+"""What every test may rely on: kernels compiled for these sources, no deadline for a generated example, `--soak`."""
+
+import os
+
+import hypothesis
+import pytest
+
+from scripts import warm
+
+# Before a test imports numba, which reads it once: a cache of other sources would run other machine code.
+os.environ.setdefault("NUMBA_CACHE_DIR", str(warm.cache_directory()))
+
+# A deadline is a timed test; a shared machine misses it for reasons of its own.
+hypothesis.settings.register_profile("ringside", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("ringside")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--soak", action="store_true", help="run the long forms: pytestconfig.getoption('--soak') in a test"
+    )
