@@ -1,5 +1,6 @@
 """How fast, always as a ratio to something else timed in the same run, over several fresh processes.
 
-Here: the measure itself (`ratio`) and one `bench_*` for each claim. Not here: tests, which assert laws and never
-durations; and nobody imports this package. Start with `ratio`.
+Here: the measure itself (`ratio`) and one `bench_*` for each claim. Start with `ratio`.
+
+Not here: tests, which assert laws and never durations. Nobody imports this package.
 """

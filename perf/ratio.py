@@ -1,11 +1,13 @@
 """Time two ways to do the same work, in turns and in several fresh processes, and say how they compare.
 
-A benchmark is a function of a module that takes nothing and returns the two works, candidate and baseline, each
-ready to run, on memory laid out as production does it:
+A benchmark is a function of a module that takes nothing and returns the two works, candidate and baseline,
+each ready to run, on memory laid out as production does it:
 
     def pair():
-        ring, slots, commands, out = ...
-        return lambda: through_the_ring(ring, slots, commands, out), lambda: copied_twice(slots, commands, out)
+        ring, slots, commands, out = mapped(...), ...
+        candidate = lambda: through_the_ring(ring, slots, commands, out)
+        baseline = lambda: copied_twice(slots, commands, out)
+        return candidate, baseline
 
     if __name__ == "__main__":
         ratio.report("spsc / two bare copies", pair)
@@ -35,7 +37,7 @@ class Ratio(NamedTuple):
 
 
 def report(name: str, pair: Pair, processes: int = 7, rounds: int = 31) -> Ratio:
-    """Print and return the quartiles over `processes` fresh processes, each told by the median of its `rounds`.
+    """Print and return the quartiles over `processes` fresh processes, each the median of its `rounds`.
 
     One process proves nothing: where its memory came to lie can double a time, with tight quartiles.
     Raises RuntimeError if a process fails; what failed stands above it.

@@ -1,8 +1,8 @@
 """Compile the kernels before the first order needs them, into a cache that belongs to exactly these sources.
 
-Numba's own cache does not notice that a callee in another file has changed, and would go on with the old machine
-code. So the cache's directory is named by a digest of all that the machine code depends on; a changed source is a
-new directory, and the old ones are pruned.
+Numba's own cache does not notice that a callee in another file has changed, and would go on with the old
+machine code. So the cache's directory is named by a digest of all that the machine code depends on; a changed
+source is a new directory, and the old ones are pruned.
 
     python -m scripts.warm               compile what is not yet compiled, with a progress bar on a terminal
     python -m scripts.warm --directory   print the directory that NUMBA_CACHE_DIR must name, and do nothing
@@ -60,7 +60,7 @@ def cpu_features() -> str:
 
 
 def compile_all(modules: list[str], out: TextIO) -> None:
-    """Import each module and call its `warm()`. Raises what they raise, and the user sees which one it was."""
+    """Import each module and call its `warm()`. Raises what they raise; the line before it says which."""
     for name in progress(modules, out):
         importlib.import_module(name).warm()
 

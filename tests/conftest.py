@@ -1,4 +1,4 @@
-"""What every test may rely on: kernels compiled for these sources, no deadline for a generated example, `--soak`."""
+"""What every test may rely on: kernels of these sources, no deadline for a generated example, `--soak`."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""An installation is the same one everywhere: every package pinned, with digests, and no place named to get it."""
+"""An installation is the same one everywhere: every package pinned, with digests, and no place named."""
 
 import re
 import tomllib
