@@ -39,7 +39,10 @@ EMPTY = 0  # nothing was published yet
 
 @njit(cache=True, nogil=True)
 def begin(head, cells):
-    """Open the cell of the next publication, and return its index: its sequence is odd before a field changes."""
+    """Open the cell of the next publication; return its index.
+
+    Its sequence is odd before any field changes.
+    """
     index = head.latest % BOOK_SLOTS
     store_relaxed(cells[index], "sequence", 2 * head.latest + 1)
     fence_release()
