@@ -17,9 +17,9 @@ MAY_IMPORT = {  # besides itself and the standard library; nobody imports script
 }
 ORDER = {  # a module imports only what stands before it in its package; a new file takes its place
     "shm": "constants codes units layout atomics seqlock spsc broadcast wait stats rows index region",
-    "engine": "state book apply verify history publish "
-    "follow.records follow.parse follow.decode follow.tail follow.join follow.bootstrap follow.checkpoint "
-    "follow.check follow.runner follow.__main__",
+    "engine": "state book history apply image verify publish "
+    "follow.records follow.scan follow.intern follow.events follow.parse follow.decode "
+    "follow.tail follow.join follow.bootstrap follow.checkpoint follow.check follow.runner follow.__main__",
     "gateway": "errors schema codec numbers channels rings fanout http accept ws front "
     "session feed info server __main__",
 }
@@ -31,7 +31,8 @@ ONLY_IN = {  # a library, and the only files that may import it
 }
 PURE = {  # modules that know no clock, no chance, no outside world
     "shm": "constants codes units layout atomics seqlock spsc broadcast rows index",
-    "engine": "state book apply verify history follow.records follow.parse follow.decode follow.join",
+    "engine": "state book history apply image verify "
+    "follow.records follow.scan follow.intern follow.events follow.parse follow.decode follow.join",
     "gateway": "errors schema codec numbers channels rings",
 }
 OUTSIDE = {"asyncio", "os", "random", "secrets", "socket", "subprocess", "threading", "time"}
