@@ -24,7 +24,12 @@ ROOT = Path(__file__).resolve().parents[1]
 CACHES = ROOT / ".cache" / "numba"
 
 # A module with kernels defines `warm()`, which calls each entry point once, and has its line here.
-MODULES: list[str] = []
+MODULES = [
+    "shm.broadcast",
+    "shm.seqlock",
+    "shm.spsc",
+    "shm.wait",
+]
 
 PACKAGES = ["engine", "gateway", "shm"]
 COMPILER = ["llvmlite", "numba", "numpy"]
