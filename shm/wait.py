@@ -4,14 +4,14 @@ Who parks says so in a BELL before it looks one last time; who publishes looks a
 published. Between the two steps of each stands a full fence, so at least one of them sees the other: either
 the sleeper finds what is new, or the writer finds that it must ring.
 
-    sleeper: wait.sleep(bell, ready) -> may sleep; wait.drain(fd) when woken; wait.woke(bell)
-    writer:  publish; wait.ring_bells(bells, fds)
+sleeper: wait.sleep(bell, ready) -> may sleep; wait.drain(fd) when woken; wait.woke(bell) writer: publish;
+wait.ring_bells(bells, fds)
 
 A loop (uvloop) sleeps on an eventfd that the writer rings. A kernel's runner without a loop parks on the
 `tail` of the ring itself, by futex: its value changes with each publication, so a wake-up that comes too
 early is not lost.
 
-bell  BELL[1]; its `sleeping` is written by the sleeper alone
+bell BELL[1]; its `sleeping` is written by the sleeper alone
 """
 
 import ctypes
