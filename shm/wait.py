@@ -113,7 +113,7 @@ def sleep(bell: np.ndarray, ready: Callable[[], bool]) -> bool:
 
 
 def new_eventfd() -> int:
-    """Make the descriptor that wakes a loop: `add_reader(fd, ...)`, and there `drain(fd)` and `woke(bell)`."""
+    """Make the descriptor that wakes a loop: `add_reader(fd, ...)`, there `drain(fd)` and `woke(bell)`."""
     return os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
 
