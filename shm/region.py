@@ -124,7 +124,7 @@ def create(
 ) -> Region:
     """Make a region of `sections` (name -> dtype, count), zero but for its header, written by this process.
 
-    `name` is what /proc shows; it names nothing else. Raises MemoryError when less is free than the region may
+    `name` is what /proc shows; it names nothing else. Raises MemoryError when less is free than it may
     come to take.
     """
     dtypes = {section: np.dtype(dtype) for section, (dtype, _) in sections.items()}
@@ -210,8 +210,8 @@ def attach(
 ) -> Region:
     """Map the region behind `fd`, which must hold exactly `sections`, in this order; it then owns `fd`.
 
-    Raises Refused, with what was found and what was expected, unless all agree: seals, magic, version, layout,
-    epoch (where given), size and the section table. Whatever the header holds, nothing outside of the file is
+    Raises Refused, with what was found and what was expected, unless all agree: seals, magic, version,
+    layout, epoch (where given), size and the section table. Whatever the header holds, nothing outside of the file is
     mapped. After a refusal `fd` is still the caller's.
     """
     dtypes = {name: np.dtype(dtype) for name, dtype in sections.items()}
@@ -286,8 +286,8 @@ def send(sock: socket.socket, message: Mapping[str, Any], fds: Iterable[int] = (
 def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """Take one message and its descriptors, which are closed on exec and are the caller's from now on.
 
-    Raises ConnectionError when the peer is gone, and Refused, with all descriptors closed, when what came is not
-    one whole JSON object. On a non-blocking socket BlockingIOError says that there is nothing yet.
+    Raises ConnectionError when the peer is gone, and Refused, with all descriptors closed, when what came is
+    not one whole JSON object. On a non-blocking socket BlockingIOError says that there is nothing yet.
     """
     space = socket.CMSG_SPACE(FDS_MAX * struct.calcsize("i"))
     text, ancillary, flags, _ = sock.recvmsg(MESSAGE_BYTES_MAX, space, socket.MSG_CMSG_CLOEXEC)

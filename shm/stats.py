@@ -62,7 +62,7 @@ def copy_words(words, out):
 
 
 class Stats:
-    """The writer's side. Others are handed `region.fd`; `counters`, `histograms` and `bell` are for kernels."""
+    """The writer's side. Others are handed `region.fd`; kernels take `counters`, `histograms`, `bell`."""
 
     def __init__(
         self,
