@@ -16,11 +16,11 @@ MAY_IMPORT = {  # besides itself and the standard library; nobody imports script
     "gateway": {"aiofastnet", "httptools", "msgspec", "numba", "numpy", "picows", "shm", "uvloop"},
 }
 ORDER = {  # a module imports only what stands before it in its package; a new file takes its place
-    "shm": "constants codes units layout atomics seqlock spsc broadcast wait stats rows index region",
+    "shm": "constants codes units layout atomics seqlock spsc broadcast wait rows index region stats",
     "engine": "state book history apply image verify publish "
-    "follow.records follow.scan follow.intern follow.events follow.parse follow.decode "
-    "follow.tail follow.join follow.bootstrap follow.checkpoint follow.check follow.runner follow.__main__",
-    "gateway": "errors schema codec numbers channels rings fanout http accept ws front "
+    "follow.records follow.scan follow.intern follow.events follow.decode follow.parse follow.tail "
+    "follow.join follow.bootstrap follow.checkpoint follow.check follow.watch follow.runner follow.__main__",
+    "gateway": "errors schema codec numbers encode channels rings fanout http accept ws front "
     "session feed info server __main__",
 }
 ONLY_IN = {  # a library, and the only files that may import it
@@ -32,8 +32,8 @@ ONLY_IN = {  # a library, and the only files that may import it
 PURE = {  # modules that know no clock, no chance, no outside world
     "shm": "constants codes units layout atomics seqlock spsc broadcast rows index",
     "engine": "state book history apply image verify "
-    "follow.records follow.scan follow.intern follow.events follow.parse follow.decode follow.join",
-    "gateway": "errors schema codec numbers channels rings",
+    "follow.records follow.scan follow.intern follow.events follow.decode follow.parse follow.join",
+    "gateway": "errors schema codec numbers encode channels rings",
 }
 OUTSIDE = {"asyncio", "os", "random", "secrets", "socket", "subprocess", "threading", "time"}
 
