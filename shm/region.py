@@ -211,8 +211,8 @@ def attach(
     """Map the region behind `fd`, which must hold exactly `sections`, in this order; it then owns `fd`.
 
     Raises Refused, with what was found and what was expected, unless all agree: seals, magic, version,
-    layout, epoch (where given), size and the section table. Whatever the header holds, nothing outside of the file is
-    mapped. After a refusal `fd` is still the caller's.
+    layout, epoch (where given), size and the section table. Whatever the header holds, nothing outside of the
+    file is mapped. After a refusal `fd` is still the caller's.
     """
     dtypes = {name: np.dtype(dtype) for name, dtype in sections.items()}
     size = _sealed_size(fd)
