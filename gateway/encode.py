@@ -1,0 +1,444 @@
+"""Records of shared memory as the elements of the wire's messages: orders, statuses, diffs, fills, levels.
+
+Every kernel that begins with `write_` writes elements joined by commas into out[at:] and returns the end;
+what stands around them (the channel, the brackets) is the caller's. One element takes at most
+ELEMENT_BYTES_MAX, for which the caller makes room. The order of the keys is that of the peers, byte for byte.
+
+out      u1[]
+markets  MARKET[] and names NAME[], as the engine publishes them: rows that were named once never change
+links    i4[]: which event of the same market or account comes after an event, END at the last
+"""
+
+import numpy as np
+from numba import njit
+
+from gateway.numbers import (
+    literal,
+    put,
+    put_decimal,
+    put_hex,
+    put_int,
+    put_iso,
+    put_quoted,
+)
+from shm import layout, seqlock, units
+from shm.codes import NONE_NAME, Condition, EventKind, Flag, Side
+from shm.constants import BOOK_SLOTS, PLACES, READ_TRIES
+
+ELEMENT_BYTES_MAX = (
+    1536  # the longest is a fill: its keys, three names of 2 x 48, a coin of 2 x 32, 12 numbers
+)
+MID_BYTES_MAX = 96  # a coin of 2 x 32, a decimal, punctuation
+END = -1
+
+BASIC, FRONTEND, L4 = 0, 1, 2  # forms of an order
+
+_MS = 1_000_000  # nanoseconds
+_MID_MAX = (2**63 - 1) // 10
+
+_NULL, _TRUE, _FALSE = literal("null"), literal("true"), literal("false")
+_BUY, _SELL = literal('"B"'), literal('"A"')
+_CLOSE, _CLOSE_TWO, _CLOSE_LIST = literal("}"), literal("}}"), literal("]}")
+_COMMA = literal(",")
+_COIN, _NEXT_COIN = literal('{"coin":'), literal(',"coin":')
+_SIDE, _LIMIT_PX, _SZ = literal(',"side":'), literal(',"limitPx":'), literal(',"sz":')
+_OID, _TIMESTAMP = literal(',"oid":'), literal(',"timestamp":')
+_CONDITION, _IS_TRIGGER = literal(',"triggerCondition":'), literal(',"isTrigger":')
+_TRIGGER_PX, _CHILDREN = literal(',"triggerPx":'), literal(',"children":[]')
+_TPSL, _REDUCE_ONLY = literal(',"isPositionTpsl":'), literal(',"reduceOnly":')
+_ORDER_TYPE, _ORIG_SZ = literal(',"orderType":'), literal(',"origSz":')
+_TIF, _CLOID = literal(',"tif":'), literal(',"cloid":')
+_IS_REDUCE_ONLY = literal(',"reduceOnly":true')
+_NOT_APPLICABLE, _TRIGGERED = literal('"N/A"'), literal('"Triggered"')
+_ABOVE, _BELOW, _QUOTE = literal('"Price above '), literal('"Price below '), literal('"')
+_USER, _USER_NULL = literal('{"user":'), literal('{"user":null')
+_TIME_FIRST, _THEN_USER = literal('{"time":'), literal(',"user":')
+_STATUS, _ORDER = literal(',"status":'), literal(',"order":')
+_ORDER_FIRST, _STATUS_TIME = literal('{"order":'), literal(',"statusTimestamp":')
+_PX, _PX_FIRST, _RAW_DIFF = literal(',"px":'), literal('{"px":'), literal(',"raw_book_diff":')
+_NEW, _UPDATE = literal('{"new":{"sz":'), literal('{"update":{"origSz":')
+_NEW_SZ, _REMOVE = literal(',"newSz":'), literal('"remove"')
+_N = literal(',"n":')
+_TIME, _HASH, _TID = literal(',"time":'), literal(',"hash":'), literal(',"tid":')
+_USERS = literal(',"users":[')
+_START, _DIR, _PNL = literal(',"startPosition":'), literal(',"dir":'), literal(',"closedPnl":')
+_CROSSED, _FEE = literal(',"crossed":'), literal(',"fee":')
+_LIQUIDATION, _LIQUIDATED = literal(',"liquidation":{'), literal('"liquidatedUser":')
+_MARK_PX, _METHOD = literal('"markPx":'), literal(',"method":')
+_BUILDER_FEE, _FEE_TOKEN, _TWAP = literal(',"builderFee":'), literal(',"feeToken":'), literal(',"twapId":')
+_COLON = literal(":")
+
+
+# --- orders -------------------------------------------------------------------------------------------------
+
+
+@njit(cache=True, nogil=True)
+def _put_bool(out, at, yes):
+    return put(out, at, _TRUE if yes else _FALSE)
+
+
+@njit(cache=True, nogil=True)
+def _put_name(out, at, names, row):
+    """Write the interned text of `row`, quoted, or null."""
+    if row == NONE_NAME:
+        return put(out, at, _NULL)
+    return put_quoted(out, at, names[row].text)
+
+
+@njit(cache=True, nogil=True)
+def _put_side(out, at, side):
+    return put(out, at, _BUY if side == Side.BUY else _SELL)
+
+
+@njit(cache=True, nogil=True)
+def _put_terms(out, at, order, market, point):
+    """Write `coin`, whose key stands already, to `timestamp`. point: a whole number keeps its `.0`."""
+    at = put_quoted(out, at, market.name)
+    at = _put_side(out, put(out, at, _SIDE), order.side)
+    at = put_decimal(out, put(out, at, _LIMIT_PX), order.price, market.price_places, point)
+    at = put_decimal(out, put(out, at, _SZ), order.quantity, market.quantity_places, point)
+    at = put_int(out, put(out, at, _OID), order.order)
+    return put_int(out, put(out, at, _TIMESTAMP), order.timestamp_ms)
+
+
+@njit(cache=True, nogil=True)
+def _put_trigger(out, at, order, places):
+    """Write `triggerCondition`, `isTrigger` and `triggerPx`."""
+    at = put(out, at, _CONDITION)
+    if order.condition == Condition.NONE:
+        at = put(out, at, _NOT_APPLICABLE)
+    elif order.condition == Condition.TRIGGERED:
+        at = put(out, at, _TRIGGERED)
+    else:
+        at = put(out, at, _ABOVE if order.condition == Condition.ABOVE else _BELOW)
+        at = units.write(out, at, order.trigger_price, places, False)
+        at = put(out, at, _QUOTE)
+    at = _put_bool(out, put(out, at, _IS_TRIGGER), order.flags & Flag.IS_TRIGGER != 0)
+    return put_decimal(out, put(out, at, _TRIGGER_PX), order.trigger_price, places, True)
+
+
+@njit(cache=True, nogil=True)
+def _put_kind(out, at, order, names):
+    """Write `isPositionTpsl`, `reduceOnly` and `orderType`."""
+    at = _put_bool(out, put(out, at, _TPSL), order.flags & Flag.POSITION_TPSL != 0)
+    at = _put_bool(out, put(out, at, _REDUCE_ONLY), order.flags & Flag.REDUCE_ONLY != 0)
+    return _put_name(out, put(out, at, _ORDER_TYPE), names, order.order_type)
+
+
+@njit(cache=True, nogil=True)
+def _put_end(out, at, order, names):
+    """Write `tif` and `cloid`, both null where there is none, and close the order."""
+    at = _put_name(out, put(out, at, _TIF), names, order.tif)
+    at = put(out, at, _CLOID)
+    if order.flags & Flag.HAS_CLOID != 0:
+        at = put_hex(out, at, order.cloid)
+    else:
+        at = put(out, at, _NULL)
+    return put(out, at, _CLOSE)
+
+
+@njit(cache=True, nogil=True)
+def put_basic(out, at, order, market):
+    """Write a BasicOrder: what openOrders and orderUpdates tell."""
+    at = _put_terms(out, put(out, at, _COIN), order, market, True)
+    at = put_decimal(out, put(out, at, _ORIG_SZ), order.original, market.quantity_places, True)
+    if order.flags & Flag.HAS_CLOID != 0:
+        at = put_hex(out, put(out, at, _CLOID), order.cloid)
+    if order.flags & Flag.REDUCE_ONLY != 0:
+        at = put(out, at, _IS_REDUCE_ONLY)
+    return put(out, at, _CLOSE)
+
+
+@njit(cache=True, nogil=True)
+def put_frontend(out, at, order, market, names):
+    """Write a FrontendOrder. Its children are not known here: each is an order of its own."""
+    at = _put_terms(out, put(out, at, _COIN), order, market, True)
+    at = _put_trigger(out, at, order, market.price_places)
+    at = _put_kind(out, put(out, at, _CHILDREN), order, names)
+    at = put_decimal(out, put(out, at, _ORIG_SZ), order.original, market.quantity_places, True)
+    return _put_end(out, at, order, names)
+
+
+@njit(cache=True, nogil=True)
+def _put_l4_rest(out, at, order, market, names, point):
+    """Write what follows the user of an L4Order."""
+    at = _put_terms(out, put(out, at, _NEXT_COIN), order, market, point)
+    at = _put_trigger(out, at, order, market.price_places)
+    return _put_end(out, _put_kind(out, at, order, names), order, names)
+
+
+@njit(cache=True, nogil=True)
+def write_orders(out, at, orders, start, end, markets, names, accounts, form):
+    """Write orders[start:end] in a form (BASIC, FRONTEND, L4) until `out` is nearly full.
+
+    Returns (end of the text, the first order that was not written).
+    """
+    for i in range(start, end):
+        if at + ELEMENT_BYTES_MAX > len(out):
+            return at, i
+        if i > 0:
+            at = put(out, at, _COMMA)
+        order = orders[i]
+        market = markets[order.market]
+        if form == BASIC:
+            at = put_basic(out, at, order, market)
+        elif form == FRONTEND:
+            at = put_frontend(out, at, order, market, names)
+        else:
+            at = put_hex(out, put(out, at, _USER), accounts[order.account].address)
+            at = _put_l4_rest(out, at, order, market, names, False)
+    return at, end
+
+
+@njit(cache=True, nogil=True)
+def write_ended(out, at, ended, count, markets, names):
+    """Write ended[:count] (ENDED[]) as `{"order":FrontendOrder,"status","statusTimestamp"}`."""
+    for i in range(count):
+        at = put(out, at, _COMMA) if i > 0 else at
+        order = ended[i]
+        at = put_frontend(out, put(out, at, _ORDER_FIRST), order, markets[order.market], names)
+        at = _put_name(out, put(out, at, _STATUS), names, order.status)
+        at = put_int(out, put(out, at, _STATUS_TIME), order.time_ns // _MS)
+        at = put(out, at, _CLOSE)
+    return at
+
+
+# --- events -------------------------------------------------------------------------------------------------
+
+
+@njit(cache=True, nogil=True)
+def write_updates(out, at, events, links, first, markets, names):
+    """Write an account's STATUS events as orderUpdates tells them: `{"order":BasicOrder,"status",...}`."""
+    begin, i = at, first
+    for _ in range(len(events)):
+        if i == END:
+            break
+        event = events[i]
+        if event.kind == EventKind.STATUS:
+            at = put(out, at, _COMMA) if at > begin else at
+            at = put_basic(out, put(out, at, _ORDER_FIRST), event, markets[event.market])
+            at = _put_name(out, put(out, at, _STATUS), names, event.status)
+            at = put_int(out, put(out, at, _STATUS_TIME), event.time_ns // _MS)
+            at = put(out, at, _CLOSE)
+        i = links[i]
+    return at
+
+
+@njit(cache=True, nogil=True)
+def write_nonuser_cancels(out, at, events, links, first, markets, wanted):
+    """Write `{"coin","oid"}` of the STATUS events whose status is wanted (b1 by row of names)."""
+    begin, i = at, first
+    for _ in range(len(events)):
+        if i == END:
+            break
+        event = events[i]
+        if event.kind == EventKind.STATUS and wanted[event.status]:
+            at = put(out, at, _COMMA) if at > begin else at
+            at = put_quoted(out, put(out, at, _COIN), markets[event.market].name)
+            at = put(out, put_int(out, put(out, at, _OID), event.order), _CLOSE)
+        i = links[i]
+    return at
+
+
+@njit(cache=True, nogil=True)
+def write_statuses(out, at, events, links, first, markets, names):
+    """Write a market's STATUS events as l4Book tells them: time, user, status, L4Order without its user."""
+    begin, i = at, first
+    for _ in range(len(events)):
+        if i == END:
+            break
+        event = events[i]
+        if event.kind == EventKind.STATUS:
+            at = put(out, at, _COMMA) if at > begin else at
+            at = put_iso(out, put(out, at, _TIME_FIRST), event.time_ns)
+            at = put_hex(out, put(out, at, _THEN_USER), event.address)
+            at = _put_name(out, put(out, at, _STATUS), names, event.status)
+            at = put(out, put(out, at, _ORDER), _USER_NULL)
+            at = _put_l4_rest(out, at, event, markets[event.market], names, True)
+            at = put(out, at, _CLOSE)
+        i = links[i]
+    return at
+
+
+@njit(cache=True, nogil=True)
+def write_diffs(out, at, events, links, first, markets):
+    """Write a market's NEW, UPDATE and REMOVE events as l4Book tells them."""
+    begin, i = at, first
+    for _ in range(len(events)):
+        if i == END:
+            break
+        event = events[i]
+        if EventKind.NEW <= event.kind <= EventKind.REMOVE:
+            at = put(out, at, _COMMA) if at > begin else at
+            at = _put_diff(out, at, event, markets[event.market])
+        i = links[i]
+    return at
+
+
+@njit(cache=True, nogil=True)
+def _put_diff(out, at, event, market):
+    at = put_hex(out, put(out, at, _USER), event.address)
+    at = put_int(out, put(out, at, _OID), event.order)
+    at = put_decimal(out, put(out, at, _PX), event.price, market.price_places, True)
+    at = put_quoted(out, put(out, at, _NEXT_COIN), market.name)
+    at = put(out, at, _RAW_DIFF)
+    places = market.quantity_places
+    if event.kind == EventKind.NEW:
+        at = put_decimal(out, put(out, at, _NEW), event.quantity, places, True)
+        at = put(out, at, _CLOSE_TWO)
+    elif event.kind == EventKind.UPDATE:
+        at = put_decimal(out, put(out, at, _UPDATE), event.original, places, True)
+        at = put_decimal(out, put(out, at, _NEW_SZ), event.quantity, places, True)
+        at = put(out, at, _CLOSE_TWO)
+    else:
+        at = put(out, at, _REMOVE)
+    return put(out, at, _CLOSE)
+
+
+# --- trades and fills ---------------------------------------------------------------------------------------
+
+
+@njit(cache=True, nogil=True)
+def write_trades(out, at, trades, count, markets):
+    """Write trades[:count] (TRADE[]); the side is the aggressor's, the users are buyer and seller."""
+    for i in range(count):
+        at = put(out, at, _COMMA) if i > 0 else at
+        trade = trades[i]
+        market = markets[trade.market]
+        at = put_quoted(out, put(out, at, _COIN), market.name)
+        at = _put_side(out, put(out, at, _SIDE), trade.side)
+        at = put_decimal(out, put(out, at, _PX), trade.price, market.price_places, True)
+        at = put_decimal(out, put(out, at, _SZ), trade.quantity, market.quantity_places, True)
+        at = put_int(out, put(out, at, _TIME), trade.time_ms)
+        at = put_hex(out, put(out, at, _HASH), trade.hash)
+        at = put_int(out, put(out, at, _TID), trade.trade)
+        at = put_hex(out, put(out, at, _USERS), trade.buyer)
+        at = put_hex(out, put(out, at, _COMMA), trade.seller)
+        at = put(out, at, _CLOSE_LIST)
+    return at
+
+
+@njit(cache=True, nogil=True)
+def write_fills(out, at, fills, count, markets, names):
+    """Write fills[:count] (FILL[]) as userFills and userEvents tell them."""
+    for i in range(count):
+        at = put(out, at, _COMMA) if i > 0 else at
+        fill = fills[i]
+        market = markets[fill.market]
+        at = put_quoted(out, put(out, at, _COIN), market.name)
+        at = put_decimal(out, put(out, at, _PX), fill.price, market.price_places, True)
+        at = put_decimal(out, put(out, at, _SZ), fill.quantity, market.quantity_places, True)
+        at = _put_side(out, put(out, at, _SIDE), fill.side)
+        at = put_int(out, put(out, at, _TIME), fill.time_ms)
+        at = put_decimal(out, put(out, at, _START), fill.start_position, market.quantity_places, True)
+        at = _put_name(out, put(out, at, _DIR), names, fill.direction)
+        at = put_decimal(out, put(out, at, _PNL), fill.closed_pnl, PLACES, True)
+        at = put_hex(out, put(out, at, _HASH), fill.hash)
+        at = put_int(out, put(out, at, _OID), fill.order)
+        at = _put_bool(out, put(out, at, _CROSSED), fill.flags & Flag.CROSSED != 0)
+        at = put_decimal(out, put(out, at, _FEE), fill.fee, PLACES, True)
+        at = put_int(out, put(out, at, _TID), fill.trade)
+        at = _put_fill_options(out, at, fill, market, names)
+        at = put(out, at, _CLOSE)
+    return at
+
+
+@njit(cache=True, nogil=True)
+def _put_fill_options(out, at, fill, market, names):
+    """Write the keys that only some fills have, and those that follow them."""
+    if fill.flags & Flag.HAS_CLOID != 0:
+        at = put_hex(out, put(out, at, _CLOID), fill.cloid)
+    if fill.flags & Flag.LIQUIDATION != 0:
+        at = put(out, at, _LIQUIDATION)
+        if _has_bytes(fill.liquidated):
+            at = put_hex(out, put(out, at, _LIQUIDATED), fill.liquidated)
+            at = put(out, at, _COMMA)
+        at = put_decimal(out, put(out, at, _MARK_PX), fill.liquidation_price, market.price_places, True)
+        at = _put_name(out, put(out, at, _METHOD), names, fill.liquidation_method)
+        at = put(out, at, _CLOSE)
+    if fill.flags & Flag.HAS_BUILDER_FEE != 0:
+        at = put_decimal(out, put(out, at, _BUILDER_FEE), fill.builder_fee, PLACES, True)
+    at = _put_name(out, put(out, at, _FEE_TOKEN), names, fill.fee_token)
+    at = put(out, at, _TWAP)
+    return put(out, at, _NULL) if fill.twap < 0 else put_int(out, at, fill.twap)
+
+
+@njit(cache=True, nogil=True)
+def _has_bytes(raw):
+    for i in range(len(raw)):
+        if raw[i] != 0:
+            return True
+    return False
+
+
+# --- books --------------------------------------------------------------------------------------------------
+
+
+@njit(cache=True, nogil=True)
+def write_levels(out, at, levels, count, price_places, quantity_places):
+    """Write levels[:count] (BOOK_LEVEL[]) as `{"px","sz","n"}`."""
+    for i in range(count):
+        at = put(out, at, _COMMA) if i > 0 else at
+        at = put_decimal(out, put(out, at, _PX_FIRST), levels[i].price, price_places, True)
+        at = put_decimal(out, put(out, at, _SZ), levels[i].quantity, quantity_places, True)
+        at = put_int(out, put(out, at, _N), levels[i].count)
+        at = put(out, at, _CLOSE)
+    return at
+
+
+@njit(cache=True, nogil=True)
+def put_mid(out, at, book, places):
+    """Write the middle of a BOOK, else its last trade's price, quoted; return `at` when it has neither."""
+    if book.bid_count > 0 and book.ask_count > 0:
+        total = book.bids[0].price + book.asks[0].price
+        if 0 <= total <= _MID_MAX:
+            return put_decimal(out, at, total * 5, places + 1, True)
+        return put_decimal(out, at, total // 2, places, True)
+    if book.last_price > 0:
+        return put_decimal(out, at, book.last_price, places, True)
+    return at
+
+
+@njit(cache=True, nogil=True)
+def write_mids(out, at, heads, books, markets, count, wanted, book):
+    """Write `"coin":"mid"` of each of the first `count` markets that is wanted (b1[]) and has one.
+
+    book  BOOK[1], overwritten. A market whose book could not be read whole is left out.
+    """
+    begin = at
+    for m in range(count):
+        if not wanted[m]:
+            continue
+        cells = books[m * BOOK_SLOTS : (m + 1) * BOOK_SLOTS]
+        if seqlock.read_book(heads[m], cells, book, 1, READ_TRIES) <= 0:
+            continue
+        start = at
+        at = put(out, at, _COMMA) if at > begin else at
+        at = put(out, put_quoted(out, at, markets[m].name), _COLON)
+        end = put_mid(out, at, book[0], markets[m].price_places)
+        at = start if end == at else end
+    return at
+
+
+def warm() -> None:
+    """Compile the entry points for memory that is mapped read-only, and for our own."""
+    markets, names, accounts = (
+        np.zeros(1, layout.MARKET),
+        np.zeros(1, layout.NAME),
+        np.zeros(1, layout.ACCOUNT),
+    )
+    heads, books = np.zeros(1, layout.BOOK_HEAD), np.zeros(BOOK_SLOTS, layout.BOOK)
+    for array in (markets, names, accounts, heads, books):
+        array.flags.writeable = False
+    out, links = np.zeros(4 * ELEMENT_BYTES_MAX, np.uint8), np.full(1, END, np.int32)
+    events, wanted = np.zeros(1, layout.EVENT), np.zeros(1, np.bool_)
+    write_orders(out, 0, np.zeros(1, layout.ORDER), 0, 1, markets, names, accounts, BASIC)
+    write_ended(out, 0, np.zeros(1, layout.ENDED), 1, markets, names)
+    write_updates(out, 0, events, links, 0, markets, names)
+    write_nonuser_cancels(out, 0, events, links, 0, markets, wanted)
+    write_statuses(out, 0, events, links, 0, markets, names)
+    write_diffs(out, 0, events, links, 0, markets)
+    write_trades(out, 0, np.zeros(1, layout.TRADE), 1, markets)
+    write_fills(out, 0, np.zeros(1, layout.FILL), 1, markets, names)
+    write_levels(out, 0, np.zeros(1, layout.BOOK_LEVEL), 1, 0, 0)
+    write_mids(out, 0, heads, books, markets, 1, wanted, np.zeros(1, layout.BOOK))
