@@ -26,8 +26,10 @@ CACHES = ROOT / ".cache" / "numba"
 # A module with kernels defines `warm()`, which calls each entry point once, and has its line here.
 MODULES = [
     "shm.broadcast",
+    "shm.region",
     "shm.seqlock",
     "shm.spsc",
+    "shm.stats",
     "shm.wait",
 ]
 
