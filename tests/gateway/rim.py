@@ -1,7 +1,7 @@
 """A front on a thread of its own with a plain application behind it, and clients that can misbehave.
 
-The clients are blocking sockets that send any bytes in any pieces, because a proper client library would not let
-a test break the rules.
+The clients are blocking sockets that send any bytes in any pieces, because a proper client library would not
+let a test break the rules.
 """
 
 import asyncio
