@@ -43,7 +43,7 @@ class ReferenceBook:
         for coin, sides in snapshot[1]:
             self.queues[coin] = {"B": [], "A": []}
             for user, order in (entry for side in sides for entry in side):
-                if order["isTrigger"]:
+                if order.get("isTrigger"):  # a synthesised one does not say
                     self.triggers[order["oid"]] = {"user": user, **order}
                 else:
                     self._rest({"user": user, **order})
@@ -134,10 +134,28 @@ class ReferenceBook:
         asks = sorted(map(self.orders.__getitem__, sides["A"]), key=lambda order: Decimal(order["limitPx"]))
         return [bids, asks]
 
+    def snapshot(self) -> list[Any]:
+        """The state as the node's own snapshot has it, with users and with trigger orders."""
+        coins = []
+        for coin in self.queues:
+            waiting = [order for order in self.triggers.values() if order["coin"] == coin]
+            sides = [
+                [
+                    [order["user"], {key: value for key, value in order.items() if key != "user"}]
+                    for order in orders
+                ]
+                for orders in self.book(coin)
+            ]
+            for order in waiting:
+                bare = {key: value for key, value in order.items() if key != "user"}
+                sides["BA".index(order["side"])].append([order["user"], bare])
+            coins.append([coin, sides])
+        return [self.height, coins]
+
     def levels(
         self, coin: str, depth: int | None = None, figures: int | None = None, mantissa: int = 1
     ) -> list[list[Level]]:
-        """L2: [bids, asks] of (price, size, orders), best first; bucketed by `figures` (nSigFigs) if given."""
+        """L2: [bids, asks] of (price, size, orders), best first; bucketed by nSigFigs `figures` if given."""
         sides = []
         for orders, away in zip(self.book(coin), (ROUND_FLOOR, ROUND_CEILING), strict=True):
             sums: dict[Decimal, tuple[Decimal, int]] = {}
