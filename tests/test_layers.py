@@ -19,7 +19,8 @@ ORDER = {  # a module imports only what stands before it in its package; a new f
     "shm": "constants codes units layout atomics seqlock spsc broadcast wait index rows region stats",
     "engine": "state book history apply image verify publish "
     "follow.records follow.scan follow.intern follow.events follow.decode follow.parse follow.tail "
-    "follow.join follow.bootstrap follow.checkpoint follow.check follow.watch follow.follower follow.runner follow.__main__",
+    "follow.join follow.snapshot follow.bootstrap follow.checkpoint follow.check follow.watch "
+    "follow.follower follow.runner follow.__main__",
     "gateway": "errors schema codec numbers encode channels rings fanout http accept ws front "
     "session feed info server __main__",
 }
