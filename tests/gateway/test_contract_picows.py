@@ -54,7 +54,6 @@ def talk(play):
 
     async def main():
         loop = asyncio.get_running_loop()
-        ours, theirs = socket.socketpair()
         with socket.create_server(("127.0.0.1", 0)) as listener:
             theirs = socket.create_connection(listener.getsockname())
             ours, _ = listener.accept()
