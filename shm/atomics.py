@@ -178,7 +178,8 @@ def copy_rest(typingctx, target, source):
     def codegen(context, builder, signature, args):
         byte = ir.IntType(8)
         to, come = (cgutils.get_record_member(builder, record, WORD_BYTES, byte) for record in args)
-        cgutils.memcpy(builder, to, come, ir.Constant(ir.IntType(64), size))
+        count = ir.Constant(ir.IntType(8 * WORD_BYTES), size)
+        cgutils.raw_memcpy(builder, to, come, count, 1)  # cgutils.memcpy would be a loop over bytes
         return context.get_dummy_value()
 
     return types.void(target, source), codegen
