@@ -80,9 +80,7 @@ def read(ring, slots, cursor, out):
 @njit(cache=True, nogil=True)
 def peek(ring, slots, position, out):
     """Copy the item at `position` into out[0]; False if it is overwritten or not published."""
-    if position < 0 or position >= load_acquire(ring[0], "tail"):
-        return False
-    return _take(slots, position, out, 0)
+    return 0 <= position < load_acquire(ring[0], "tail") and _take(slots, position, out, 0)
 
 
 @njit(cache=True, nogil=True)
