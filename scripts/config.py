@@ -1,0 +1,290 @@
+"""One TOML file and the command line become frozen settings, checked once; the command line wins.
+
+Every knob stands here with its default, its unit and its bounds, and a key that is not here is an error.
+The engine and the gateways get the part that concerns them as JSON on their command line
+(`engine_settings`, `gateway_settings`), and read it with definitions of their own: they do not import
+scripts.
+"""
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from shm import constants
+
+DEFAULT_DATA = "~/.local/state/ringside"
+SPEEDS = "real, max, or how many times as fast as it was recorded"
+
+Port = Annotated[int, Meta(ge=0, le=65_535)]
+Seconds = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=1, le=1 << 40)]
+Core = Annotated[int, Meta(ge=0)]
+
+
+class Invalid(ValueError):
+    """The file or the command line cannot be used. The text says where and why, for the user."""
+
+
+class Follow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[follow]: where the state comes from. Exactly one of node_data and simulated must be given."""
+
+    node_data: str | None = None  # the directory that holds node_order_statuses_by_block and its like
+    simulated: bool = False
+    snapshot: str | None = None  # file; or ask the node itself:
+    node_info: str | None = None  # URL of the node's info server
+    replay_speed: str | int | float | None = None  # of a recorded directory; none: it is live
+    check_seconds: Seconds = 300.0  # between two comparisons with a new snapshot
+    checkpoint_seconds: Seconds = 1.0
+    silent_ms: Annotated[int, Meta(ge=1)] = 2_000  # without a block, before the source is called silent
+
+
+class Gateway(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[gateway]: the processes that clients talk to. [gateway.limits] goes to them as it is."""
+
+    host: str = "127.0.0.1"
+    port: Port = 3001  # 0: a free one
+    count: Annotated[int, Meta(ge=1, le=constants.GATEWAYS_MAX)] = 1
+    limits: dict[str, int | float] = {}
+
+
+class Capacity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[capacity]: rows of each table of the world. Memory is taken as it is used, never more than this."""
+
+    markets: Count = constants.MARKETS_MAX
+    accounts: Count = constants.ACCOUNTS_MAX
+    orders: Count = constants.ORDERS_MAX
+    levels: Count = constants.LEVELS_MAX
+    events: Count = constants.EVENTS_MAX
+    trades: Count = constants.TRADES_MAX
+    fills: Count = constants.FILLS_MAX
+    closed: Count = constants.CLOSED_MAX
+    rejected: Count = constants.REJECTED_MAX
+    buckets: Count = constants.BUCKETS_MAX
+
+
+RINGS = ("events", "trades", "fills", "closed", "rejected", "buckets")  # powers of two: positions are masked
+
+
+class Cores(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[cores]: who runs where, and how it waits.
+
+    Named cores are used as given. Without any, each process gets one of its own if `auto` and if there are
+    two more cores than gateways; else none is pinned.
+    """
+
+    auto: bool = True
+    engine: Core | None = None
+    gateways: list[Core] = []  # one for each gateway, or none
+    wait: Literal["park", "spin"] = "park"  # spin: never sleep, on a whole core each
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    data: str = DEFAULT_DATA
+    follow: Follow = Follow()
+    gateway: Gateway = Gateway()
+    capacity: Capacity = Capacity()
+    cores: Cores = Cores()
+
+
+class EngineSettings(Struct, frozen=True, kw_only=True):
+    node_data: str
+    snapshot: str | None
+    node_info: str | None
+    data: str  # a directory of the engine's own
+    replay_speed: str | float  # "live", "max", or how many times as fast as it was recorded
+    epoch: int  # higher than that of any engine before it
+    capacity: Capacity
+    wait: str
+    cpu: int | None
+    check_seconds: float
+    checkpoint_seconds: float
+    silent_ms: int
+
+    def to_json(self) -> str:
+        return msgspec.json.encode(self).decode()
+
+
+class GatewaySettings(Struct, frozen=True, kw_only=True):
+    host: str
+    port: int
+    index: int  # 0..count-1
+    count: int
+    wait: str
+    cpu: int | None
+    limits: dict[str, int | float]
+    mode: str
+    data: str
+
+    def to_json(self) -> str:
+        return msgspec.json.encode(self).decode()
+
+
+def load(file: str | None, given: dict[str, Any]) -> Config:
+    """Merge defaults, the TOML file and `given`, in rising order of strength. Raises Invalid.
+
+    given: the same sections as the file, without what the command line did not say. A source given on the
+    command line (node_data or simulated; snapshot or node_info) replaces the file's other one.
+    """
+    tree = read_toml(file) if file is not None else {}
+    for name, section in given.items():
+        if isinstance(section, dict):
+            old = tree.get(name, {})
+            if not isinstance(old, dict):
+                raise Invalid(f"{file}: [{name}] must be a section")
+            tree[name] = {key: old[key] for key in old if key not in _replaced_by(section)} | section
+        else:
+            tree[name] = section
+    try:
+        config = msgspec.convert(tree, Config)
+    except msgspec.ValidationError as error:
+        raise Invalid(f"{file or 'command line'}: {_in_toml_words(str(error))}") from None
+    _check(config)
+    return msgspec.structs.replace(
+        config, data=_absolute(config.data), follow=_with_absolute_paths(config.follow)
+    )
+
+
+def read_toml(file: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Invalid(f"{file}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Invalid(f"{file}: {error}") from None
+
+
+def _replaced_by(section: dict[str, Any]) -> set[str]:
+    pairs = [("node_data", "simulated"), ("snapshot", "node_info")]
+    return {ours for pair in pairs for ours in pair if set(pair) & set(section)}
+
+
+def _in_toml_words(text: str) -> str:
+    """`Expected int, got str - at $.gateway.port` becomes `[gateway] port: Expected int, got str`."""
+    found = re.fullmatch(r"(.*) - at `\$(?:\.(\w+))?(?:\.(.+?))?`", text, re.DOTALL)
+    if found is None:
+        return text
+    what, section, key = found.groups()
+    where = " ".join(part for part in (section if key is None else f"[{section}]", key) if part)
+    return f"{where}: {what}" if where else what
+
+
+def _check(config: Config) -> None:
+    """Refuse what the types allow and the programs cannot use. Raises Invalid."""
+    follow, cores = config.follow, config.cores
+    if follow.snapshot is not None and follow.node_info is not None:
+        raise Invalid("give one of --snapshot and --node-info: the first state comes from one place")
+    if follow.simulated and follow.node_data is not None:
+        raise Invalid("give one of --node-data and --simulated")
+    if follow.simulated and (follow.snapshot or follow.node_info or follow.replay_speed is not None):
+        raise Invalid("--simulated brings its own node: leave out --snapshot, --node-info and --replay-speed")
+    if follow.node_info is not None and not follow.node_info.startswith(("http://", "https://")):
+        raise Invalid(f"--node-info {follow.node_info!r}: expected a URL, as http://127.0.0.1:3001")
+    replay_speed(follow.replay_speed)
+    for name in RINGS:
+        if (rows := getattr(config.capacity, name)).bit_count() != 1:
+            raise Invalid(f"[capacity] {name}: {rows} is not a power of two")
+    if cores.gateways and len(cores.gateways) != config.gateway.count:
+        raise Invalid(f"[cores] gateways: {len(cores.gateways)} cores for {config.gateway.count} gateways")
+    named = [core for core in (cores.engine, *cores.gateways) if core is not None]
+    if missing := set(named) - os.sched_getaffinity(0):
+        raise Invalid(f"[cores]: this process may not use core {min(missing)}")
+
+
+def replay_speed(given: str | float | None) -> str | float:
+    """What the engine calls it: "live", "max", or a factor above 0. Raises Invalid."""
+    if given is None or given in ("live", "max"):
+        return "live" if given is None else str(given)
+    if given == "real":
+        return 1.0
+    try:
+        factor = float(given)
+    except ValueError:
+        factor = 0.0
+    if not 0 < factor < 1e6:
+        raise Invalid(f"--replay-speed {given}: expected {SPEEDS}")
+    return factor
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
+
+
+def _with_absolute_paths(follow: Follow) -> Follow:
+    """Children keep working when the user's directory is another one; a URL is no path."""
+    paths = {name: path for name in ("node_data", "snapshot") if (path := getattr(follow, name)) is not None}
+    return msgspec.structs.replace(follow, **{name: _absolute(path) for name, path in paths.items()})
+
+
+def placed(cores: Cores, gateway_count: int, usable: set[int]) -> tuple[int | None, list[int | None]]:
+    """Give the core of the engine and those of the gateways; None: wherever the kernel puts it.
+
+    The highest cores are taken: low ones serve most interrupts.
+    """
+    named: list[int | None] = [*cores.gateways] or [None] * gateway_count
+    if cores.engine is not None or cores.gateways:
+        return cores.engine, named
+    if not cores.auto or len(usable) < gateway_count + 2:
+        return None, named
+    engine, *others = sorted(usable, reverse=True)
+    return engine, [*others[:gateway_count]]
+
+
+def engine_settings(config: Config, *, node_data: str, node_info: str | None, epoch: int) -> EngineSettings:
+    """node_data and node_info: of the node that is followed, which may be a simulated one."""
+    follow = config.follow
+    engine, _ = placed(config.cores, config.gateway.count, os.sched_getaffinity(0))
+    return EngineSettings(
+        node_data=node_data,
+        snapshot=follow.snapshot,
+        node_info=node_info,
+        data=str(Path(config.data) / "follow"),
+        replay_speed=replay_speed(follow.replay_speed),
+        epoch=epoch,
+        capacity=config.capacity,
+        wait=config.cores.wait,
+        cpu=engine,
+        check_seconds=follow.check_seconds,
+        checkpoint_seconds=follow.checkpoint_seconds,
+        silent_ms=follow.silent_ms,
+    )
+
+
+def gateway_settings(config: Config, *, index: int, port: int) -> GatewaySettings:
+    """port: the one that was reserved, which is never 0."""
+    _, gateways = placed(config.cores, config.gateway.count, os.sched_getaffinity(0))
+    return GatewaySettings(
+        host=config.gateway.host,
+        port=port,
+        index=index,
+        count=config.gateway.count,
+        wait=config.cores.wait,
+        cpu=gateways[index],
+        limits=config.gateway.limits,
+        mode="follow",
+        data=config.data,
+    )
+
+
+def to_toml(config: Config) -> str:
+    """Write the settings in effect as the file that would give them. What is not set has no line."""
+    tree = msgspec.to_builtins(config)
+    lines = [f"data = {_toml_value(tree.pop('data'))}"]
+    for name, section in tree.items():
+        lines += ["", f"[{name}]"]
+        lines += [f"{key} = {_toml_value(value)}" for key, value in section.items() if value is not None]
+    return "\n".join(lines) + "\n"
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, dict):
+        return (
+            "{" + ", ".join(f"{_toml_value(key)} = {_toml_value(item)}" for key, item in value.items()) + "}"
+        )
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml_value, value)) + "]"
+    return msgspec.json.encode(value).decode()  # a JSON scalar is a TOML scalar; there is no null here
