@@ -1,0 +1,196 @@
+"""One process that the supervisor has started: its end is seen, its words are heard, and it never outlives
+its parent.
+
+A child is executed, not forked: it shares no Python state with the supervisor. It gets nothing but its end
+of a control socket (SOCK_SEQPACKET, `--control-fd`), the descriptors it is given by name, and a pipe for
+what it prints. The kernel kills it when the supervisor dies (PR_SET_PDEATHSIG), and the end of the control
+socket tells it as well. It is waited for and signalled by pidfd: a number that the kernel reuses is never
+mistaken for it.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from shm import region
+
+ROOT = Path(__file__).resolve().parents[1]
+
+LINE_BYTES_MAX = 4_096  # of what a child prints without a newline
+CLOSED_SECONDS = 2.0  # that a child may live on after it has closed its control socket
+_READ_BYTES = 1 << 16
+
+# Runs in the child before its own program. (preexec_fn would run in a copy of this process instead.)
+_LAUNCH = """
+import ctypes, os, sys
+PR_SET_PDEATHSIG, SIGKILL = 1, 9
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGKILL)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit("the supervisor has died")
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
+
+_THREADS = ("MALLOC_ARENA_MAX", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+class Child:
+    """Start `python arguments...` inside the running loop.
+
+    on_message: gets each message of the control socket and the descriptors that came with it, which are the
+    caller's from then on. None: the child has no control socket. on_line: gets each line that the child
+    prints. inherited: descriptors of the parent that the child keeps open under the same numbers.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        on_line: Callable[[str], None],
+        on_message: Callable[[dict[str, Any], list[int]], None] | None = None,
+        inherited: Sequence[int] = (),
+    ):
+        self._loop = asyncio.get_running_loop()
+        self._on_line, self._on_message = on_line, on_message
+        self._partial = b""
+        self._control: socket.socket | None = None
+        theirs = None
+        if on_message is not None:
+            self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._control.setblocking(False)
+            arguments, inherited = (
+                [*arguments, "--control-fd", str(theirs.fileno())],
+                [*inherited, theirs.fileno()],
+            )
+        self._output, output = os.pipe()
+        os.set_blocking(self._output, False)
+        try:
+            self._popen = _spawn(arguments, output, inherited)
+        finally:
+            os.close(output)
+            if theirs is not None:
+                theirs.close()
+        self.pid = self._popen.pid
+        self._pidfd = os.pidfd_open(self.pid)
+        self._ended: asyncio.Future[int] = self._loop.create_future()
+        self._loop.add_reader(self._pidfd, self._on_end)
+        self._loop.add_reader(self._output, self._read_output)
+        if self._control is not None:
+            self._loop.add_reader(self._control.fileno(), self._receive)
+
+    @property
+    def is_alive(self) -> bool:
+        return not self._ended.done()
+
+    async def ended(self) -> int:
+        """Wait for the end; give the exit code, or minus the signal that killed it."""
+        return await asyncio.shield(self._ended)
+
+    def send(self, message: dict[str, Any], fds: Sequence[int] = ()) -> bool:
+        """Say `message`, without waiting. False: the child has ended, or is so far behind that it is
+        killed.
+        """
+        if self._control is None or not self.is_alive:
+            return False
+        try:
+            region.send(self._control, message, fds)
+        except BlockingIOError:
+            self._on_line("has stopped reading its control socket: killed")
+            self.signal(signal.SIGKILL)
+            return False
+        except OSError:
+            return False  # it is ending; the pidfd will tell
+        return True
+
+    def signal(self, number: int) -> None:
+        if self.is_alive:
+            signal.pidfd_send_signal(self._pidfd, number)
+
+    def _receive(self) -> None:
+        assert self._control is not None and self._on_message is not None
+        try:
+            received = region.receive(self._control)
+        except BlockingIOError:
+            return
+        except region.Refused as refusal:
+            self._on_line(f"sent what is not a message: {refusal}")
+            return
+        except OSError:
+            self._close_control()
+            self._loop.call_later(CLOSED_SECONDS, self.signal, signal.SIGKILL)
+            return
+        self._on_message(*received)
+
+    def _read_output(self) -> bool:
+        """Hand on the lines that are there. Gives whether more may come at once."""
+        try:
+            chunk = os.read(self._output, _READ_BYTES)
+        except BlockingIOError:
+            return False
+        *lines, self._partial = (self._partial + chunk).split(b"\n")
+        if not chunk or len(self._partial) > LINE_BYTES_MAX:
+            lines, self._partial = [*lines, self._partial], b""
+        if not chunk:
+            self._loop.remove_reader(self._output)
+        for line in lines:
+            if text := line.decode(errors="replace").rstrip():
+                self._on_line(text)
+        return len(chunk) > 0
+
+    def _on_end(self) -> None:
+        self._loop.remove_reader(self._pidfd)
+        code = self._popen.wait()  # it has ended: this does not wait
+        while self._control is not None and self._is_readable():
+            self._receive()
+        self._close_control()
+        while self._read_output():
+            pass
+        if self._partial:  # a process of its own still holds the pipe
+            self._on_line(self._partial.decode(errors="replace"))
+        self._loop.remove_reader(self._output)
+        os.close(self._output)
+        self._ended.set_result(code)
+        os.close(self._pidfd)
+
+    def _is_readable(self) -> bool:
+        assert self._control is not None
+        try:
+            self._control.recv(1, socket.MSG_PEEK)
+        except OSError:
+            return False
+        return True
+
+    def _close_control(self) -> None:
+        if self._control is not None:
+            self._loop.remove_reader(self._control.fileno())
+            self._control.close()
+            self._control = None
+
+
+def _spawn(arguments: Sequence[str], output: int, inherited: Sequence[int]) -> subprocess.Popen[bytes]:
+    """Start the interpreter in a session of its own, so that ^C on the terminal reaches the supervisor
+    alone.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        pass_fds=inherited,
+        start_new_session=True,
+        env=_environment(),
+    )
+
+
+def _environment() -> dict[str, str]:
+    """Ours, so that modules are found wherever the command was given, and no thread is made that nobody
+    asked for.
+    """
+    environment = dict.fromkeys(_THREADS, "1") | os.environ
+    places = [str(ROOT), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+    environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(places))
+    return environment | {"PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
