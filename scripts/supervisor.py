@@ -1,0 +1,329 @@
+"""Starts the engine, the gateways and the simulated node, introduces them to each other, and starts them
+again.
+
+The supervisor holds what a newcomer needs: the engine's world and the gateways' bells, as file descriptors.
+Every process that starts, and every one that hears of another's new start, gets them over its control
+socket:
+
+    engine  -> supervisor   world [world]    stats [stats]    meta gateway -> supervisor   gateway [stats,
+    eventfd]          ready supervisor -> engine    gateway index [stats, eventfd]    for every gateway,
+    whenever either of the two starts supervisor -> gateway   world epoch [world]               likewise;
+    engine_lost; meta; drain
+
+It decides nothing about markets, and can be killed: its children then end with it, and its caller starts it
+again.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from scripts import config as configuration
+from scripts.child import Child
+from scripts.config import Config
+from scripts.instance import Instance
+from scripts.log import Log
+
+PAUSE_FIRST_SECONDS = 0.1  # before a restart; doubled at each quick end
+PAUSE_MAX_SECONDS = 5.0
+STEADY_SECONDS = 10.0  # a process that lived so long did not end quickly
+QUICK_ENDS_TOLD = 3
+DRAIN_SECONDS = 1.2  # for gateways to finish what is in flight
+STOP_SECONDS = 0.7  # for the engine to write its checkpoint
+
+Message = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Programs:
+    """What is run for each role, as arguments of the interpreter. Tests put in their own."""
+
+    engine: Sequence[str] = ("-m", "engine.follow")
+    gateway: Sequence[str] = ("-m", "gateway")
+    node: Sequence[str] = ("-m", "scripts.simulated_node")
+
+
+OURS = Programs()
+
+
+class Backoff:
+    """How long to wait before the next start: longer after each quick end, and short again after a steady
+    life.
+    """
+
+    def __init__(self) -> None:
+        self.quick_ends = 0
+
+    def after(self, lived_seconds: float) -> float:
+        self.quick_ends = 0 if lived_seconds >= STEADY_SECONDS else self.quick_ends + 1
+        return min(PAUSE_MAX_SECONDS, PAUSE_FIRST_SECONDS * 2.0 ** min(max(self.quick_ends - 1, 0), 16))
+
+
+@dataclass
+class Role:
+    """A place that is always filled by some process, and what the present one has told of itself."""
+
+    name: str
+    arguments: Callable[[], list[str]]  # of the next process
+    hear: Callable[["Role", Message, list[int]], None] | None = None
+    greet: Callable[["Role"], None] | None = None  # runs once the next process has started
+    mourn: Callable[["Role"], None] | None = None  # runs once it has ended
+    inherited: Sequence[int] = ()
+    child: Child | None = None
+    starts: int = 0
+    fds: dict[str, list[int]] = field(default_factory=dict)  # by the kind of message they came with
+    is_ready: bool = False
+
+    def keep(self, kind: str, fds: list[int]) -> None:
+        """Hold `fds` in place of those of an earlier message of that kind."""
+        self.drop(kind)
+        self.fds[kind] = fds
+
+    def drop(self, kind: str) -> None:
+        for fd in self.fds.pop(kind, []):
+            os.close(fd)
+
+    def send(self, message: Message, fds: Sequence[int] = ()) -> None:
+        if self.child is not None:
+            self.child.send(message, fds)
+
+
+class Supervisor:
+    """Runs one configuration. node_data, node_info: of the followed node; port: reserved by the caller.
+
+    `engine`, `gateways`, `world_epoch` and `is_stopping` are for the screen to look at.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        instance: Instance,
+        log: Log,
+        *,
+        port: int,
+        node_data: Path,
+        node_info: str | None,
+        node_port: int | None = None,  # of the simulated node, if there is one
+        programs: Programs = OURS,
+    ):
+        self._config, self._instance, self._log, self._programs = config, instance, log, programs
+        self._port, self._node_data, self._node_info, self._node_port = port, node_data, node_info, node_port
+        self.world_epoch = 0  # of the newest world that was announced
+        self.is_stopping = asyncio.Event()
+        self._meta: tuple[Message, list[int]] | None = None
+        holders = [instance.lock]
+        self.engine = Role(
+            "engine",
+            self._engine_arguments,
+            self._hear_engine,
+            self._greet_engine,
+            self._mourn_engine,
+            holders,
+        )
+        self.gateways = [
+            Role(
+                f"gateway {index}",
+                partial(self._gateway_arguments, index),
+                self._hear_gateway,
+                self._greet_gateway,
+                self._mourn_gateway,
+            )
+            for index in range(config.gateway.count)
+        ]
+        self.node = Role("node (simulated)", self._node_arguments, inherited=holders) if node_port else None
+
+    @property
+    def roles(self) -> list[Role]:
+        return [*([self.node] if self.node else []), self.engine, *self.gateways]
+
+    async def run(self) -> None:
+        """Keep every role filled until `stop`; then end them in order. Whatever happens here, no child is
+        left.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                for role in self.roles:
+                    group.create_task(self._fill(role), name=role.name)
+                group.create_task(self._end_in_order(), name="end in order")
+        finally:
+            self.kill()
+
+    def stop(self) -> None:
+        """Begin to end: drain the gateways, then stop the engine and the node. `run` returns within two
+        seconds.
+        """
+        self.is_stopping.set()
+
+    def kill(self) -> None:
+        for role in self.roles:
+            if role.child is not None:
+                role.child.signal(signal.SIGKILL)
+
+    # --- one role, over the lives of its processes ----------------------------------------------------------
+
+    async def _fill(self, role: Role) -> None:
+        backoff, clock = Backoff(), asyncio.get_running_loop()
+        while not self.is_stopping.is_set():
+            started = clock.time()
+            how = await self._live(role)
+            if self.is_stopping.is_set():
+                self._log.write(f"{role.name} {how}")
+                return
+            pause = backoff.after(clock.time() - started)
+            self._tell_end(role, how, pause, backoff.quick_ends)
+            await self._pause(pause)
+
+    async def _live(self, role: Role) -> str:
+        """Run one process from its start to its end; say how it ended."""
+        try:
+            code = await self._start(role).ended()
+        except OSError as error:  # no process, no descriptor, no disk: the next try may find some
+            return f"could not start: {error}"
+        role.child, role.is_ready = None, False
+        if role.mourn:
+            role.mourn(role)
+        return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+
+    def _start(self, role: Role) -> Child:
+        role.starts += 1
+
+        def hear(message: Message, fds: list[int]) -> None:
+            assert role.hear is not None
+            role.hear(role, message, fds)
+
+        def print_line(text: str) -> None:
+            self._log.write(text, who=role.name)
+
+        role.child = Child(role.arguments(), print_line, hear if role.hear else None, role.inherited)
+        self._log.write(f"{role.name} started", pid=role.child.pid)
+        if role.greet:
+            role.greet(role)
+        return role.child
+
+    def _tell_end(self, role: Role, how: str, pause: float, quick_ends: int) -> None:
+        is_again = quick_ends >= QUICK_ENDS_TOLD
+        text = f"{role.name} {how}; next start in {pause:.1f} s"
+        if is_again:
+            text += f" ({quick_ends} times in a row within {STEADY_SECONDS:.0f} s: its own lines say why)"
+        self._log.write(text, level="error" if is_again else "warning")
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self.is_stopping.wait()
+        except TimeoutError:
+            pass
+
+    async def _end_in_order(self) -> None:
+        """First those who talk to clients, then those whom they read from."""
+        await self.is_stopping.wait()
+        for role in self.gateways:
+            role.send({"kind": "drain"})
+        await self._ended(self.gateways, DRAIN_SECONDS)
+        sources = [role for role in self.roles if role not in self.gateways]
+        for role in sources:
+            if role.child is not None:
+                role.child.signal(signal.SIGTERM)
+        await self._ended(sources, STOP_SECONDS)
+
+    async def _ended(self, roles: list[Role], seconds: float) -> None:
+        """Wait until the processes have ended, at most `seconds`; then kill those that have not."""
+        children = [role.child for role in roles if role.child is not None]
+        try:
+            async with asyncio.timeout(seconds):
+                await asyncio.gather(*(child.ended() for child in children))
+        except TimeoutError:
+            for role in roles:
+                if role.child is not None and role.child.is_alive:
+                    self._log.write(f"{role.name} did not end in {seconds} s: killed", level="warning")
+                    role.child.signal(signal.SIGKILL)
+            await asyncio.gather(*(child.ended() for child in children))
+
+    # --- what is run ----------------------------------------------------------------------------------------
+
+    def _engine_arguments(self) -> list[str]:
+        epoch = self._instance.next_epoch()
+        self._instance.directory("follow")
+        settings = configuration.engine_settings(
+            self._config, node_data=str(self._node_data), node_info=self._node_info, epoch=epoch
+        )
+        return [*self._programs.engine, "--settings", settings.to_json()]
+
+    def _gateway_arguments(self, index: int) -> list[str]:
+        settings = configuration.gateway_settings(self._config, index=index, port=self._port)
+        return [*self._programs.gateway, "--settings", settings.to_json()]
+
+    def _node_arguments(self) -> list[str]:
+        return [*self._programs.node, "--out", str(self._node_data), "--info-port", str(self._node_port)]
+
+    # --- who is told what -----------------------------------------------------------------------------------
+
+    def _hear_engine(self, engine: Role, message: Message, fds: list[int]) -> None:
+        match message:
+            case {"kind": "world", "epoch": int(epoch)} if len(fds) == 1:
+                engine.keep("world", fds)
+                self.world_epoch, engine.is_ready = epoch, True
+                self._log.write("the engine has a world", epoch=epoch, height=message.get("height"))
+                for gateway in self.gateways:
+                    self._tell_world(gateway)
+            case {"kind": "stats"} if len(fds) == 1:
+                engine.keep("stats", fds)
+            case {"kind": "meta"}:
+                engine.keep("meta", fds)
+                self._meta = (message, fds)
+                for gateway in self.gateways:
+                    gateway.send(*self._meta)
+            case _:
+                self._refuse(engine, message, fds)
+
+    def _hear_gateway(self, gateway: Role, message: Message, fds: list[int]) -> None:
+        match message:
+            case {"kind": "gateway"} if len(fds) == 2:
+                gateway.keep("gateway", fds)
+                self._introduce(gateway)
+            case {"kind": "ready"} if not fds:
+                gateway.is_ready = True
+                self._log.write(f"{gateway.name} is ready", port=message.get("port"))
+            case _:
+                self._refuse(gateway, message, fds)
+
+    def _refuse(self, role: Role, message: Message, fds: list[int]) -> None:
+        self._log.write(
+            f"{role.name} sent what nobody asked for", level="warning", kind=message.get("kind"), fds=len(fds)
+        )
+        for fd in fds:
+            os.close(fd)
+
+    def _greet_engine(self, engine: Role) -> None:
+        for gateway in self.gateways:
+            self._introduce(gateway)
+
+    def _mourn_engine(self, engine: Role) -> None:
+        """Gateways keep the last world, and call it stale. So does a gateway that starts in the meantime."""
+        engine.drop("stats")
+        for gateway in self.gateways:
+            gateway.send({"kind": "engine_lost"})
+
+    def _greet_gateway(self, gateway: Role) -> None:
+        self._tell_world(gateway)
+        if self._meta is not None:
+            gateway.send(*self._meta)
+        if self.engine.child is None:
+            gateway.send({"kind": "engine_lost"})
+
+    def _mourn_gateway(self, gateway: Role) -> None:
+        gateway.drop("gateway")
+
+    def _introduce(self, gateway: Role) -> None:
+        """Tell the engine which bell to ring for this gateway."""
+        if fds := gateway.fds.get("gateway"):
+            self.engine.send({"kind": "gateway", "index": self.gateways.index(gateway)}, fds)
+
+    def _tell_world(self, gateway: Role) -> None:
+        if fds := self.engine.fds.get("world"):
+            gateway.send({"kind": "world", "epoch": self.world_epoch}, fds)

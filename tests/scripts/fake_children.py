@@ -1,0 +1,144 @@
+"""Stand-ins for the processes that a supervisor starts: they speak its protocol and write down what they
+hear.
+
+    python -m tests.scripts.fake_children ROLE [--trait ...] --settings JSON --control-fd N
+
+Each appends one JSON line for each thing that happens to `story.jsonl` in the data directory, so that the
+order of the lines is the order of the events over all processes. They import nothing of the project's: they
+start in a moment.
+"""
+
+import argparse
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+TRAITS = ("deaf", "mute", "crash", "babble", "rude", "once")
+
+
+class Fake:
+    def __init__(self, role, data, control, traits):
+        self.role, self.data, self.traits = role, Path(data), traits
+        self.control = socket.socket(fileno=control) if control is not None else None
+        self.bell = None
+
+    def tell(self, what, **facts):
+        line = json.dumps({"who": self.role, "what": what, "pid": os.getpid(), **facts}) + "\n"
+        file = os.open(self.data / "story.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        os.write(file, line.encode())
+        os.close(file)
+
+    def send(self, message, fds=()):
+        socket.send_fds(self.control, [json.dumps(message).encode()], list(fds))
+
+    def hear(self):
+        """Wait for a message and act on it. False: the supervisor has gone."""
+        while True:
+            ready, _, _ = select.select(
+                [self.control, *([self.bell] if self.bell is not None else [])], [], []
+            )
+            if self.bell in ready:
+                self.tell("rung", times=os.eventfd_read(self.bell))
+            if self.control in ready:
+                break
+        text, fds, _, _ = socket.recv_fds(self.control, 1 << 16, 8)
+        if not text:
+            return False
+        message = json.loads(text)
+        contents = [read(fd) for fd in fds]
+        self.tell("heard", message=message, contents=contents)
+        if self.role == "engine" and message["kind"] == "gateway":
+            os.eventfd_write(fds[1], 1)
+        for fd in fds:
+            os.close(fd)
+        return message["kind"] != "drain" or "deaf" in self.traits
+
+
+def memory(text):
+    fd = os.memfd_create("fake")
+    os.write(fd, text.encode())
+    return fd
+
+
+def read(fd):
+    """The text in a memfd; nothing for what is no file."""
+    try:
+        return os.pread(fd, 100, 0).decode()
+    except OSError:
+        return None
+
+
+def introduce(fake, settings):
+    if "rude" in fake.traits:
+        fake.control.send(b"{not json")
+        fake.send({"kind": "nonsense"}, [memory("")])
+        fake.send({"kind": "world", "epoch": "seven"}, [memory("")])
+    if fake.role == "engine":
+        fake.send({"kind": "stats"}, [memory("engine stats")])
+        epoch = settings["epoch"]
+        fake.send({"kind": "world", "epoch": epoch, "height": 7}, [memory(f"world {epoch}")])
+    else:
+        fake.bell = os.eventfd(0)
+        fake.send({"kind": "gateway", "pid": os.getpid()}, [memory(f"stats {settings['index']}"), fake.bell])
+        fake.send({"kind": "ready", "port": settings["port"]})
+
+
+def live(fake, settings):
+    signal.signal(signal.SIGTERM, lambda *_: (fake.tell("terminated"), sys.exit(0)))
+    if "deaf" in fake.traits:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    fake.tell("started", settings=settings, fds=open_descriptors(), group=os.getpgrp())
+    if "babble" in fake.traits:
+        sys.stdout.write("plain\n\x1b[2Jhidden\n" + "x" * 10_000 + "\nno newline")
+        sys.stdout.flush()
+    if "crash" in fake.traits or ("once" in fake.traits and (fake.data / "once").exists()):
+        sys.exit(3)
+    (fake.data / "once").touch()
+    if fake.control is None or "mute" in fake.traits:
+        if fake.control is not None:
+            fake.control.close()
+        while True:
+            time.sleep(60)
+    introduce(fake, settings)
+    while fake.hear() or "deaf" in fake.traits:
+        pass
+    fake.tell("ended")
+
+
+def open_descriptors():
+    """What the process has inherited beyond its standard streams, as what each of them is."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            continue  # the one that listed them
+        if int(name) > 2:
+            found.append(target)
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("role", choices=["engine", "gateway", "node"])
+    for trait in TRAITS:
+        parser.add_argument(f"--{trait}", action="append_const", dest="traits", const=trait, default=[])
+    parser.add_argument("--settings", type=json.loads, default={})
+    parser.add_argument("--control-fd", type=int)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--info-port", type=int)
+    given = parser.parse_args()
+    data = given.settings.get("data") or given.out
+    name = f"gateway {given.settings['index']}" if given.role == "gateway" else given.role
+    home = data if given.role == "gateway" else Path(data).parent
+    settings = given.settings or {"info_port": given.info_port}
+    live(Fake(name, home, given.control_fd, given.traits), settings)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,317 @@
+"""What the supervisor promises, tried with fake children that write down what they hear."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from scripts import config, instance, log
+from scripts.supervisor import PAUSE_MAX_SECONDS, STEADY_SECONDS, Backoff, Programs, Supervisor
+
+FAKE = ("-m", "tests.scripts.fake_children")
+DEADLINE_SECONDS = 20
+
+
+def programs(engine=(), gateway=(), node=()):
+    """Fake children; the arguments are traits, as "deaf"."""
+    flags = {"engine": engine, "gateway": gateway, "node": node}
+    return Programs(
+        **{role: (*FAKE, role, *(f"--{trait}" for trait in traits)) for role, traits in flags.items()}
+    )
+
+
+class Run:
+    """A supervisor that runs, and what its children have written down."""
+
+    def __init__(self, data, supervisor, story):
+        self.data, self.supervisor, self.story = data, supervisor, story
+
+    def told(self, who=None, what=None, kind=None):
+        """The lines of the children, in the order of their events."""
+        try:
+            lines = [json.loads(line) for line in (self.data / "story.jsonl").read_text().splitlines()]
+        except FileNotFoundError:
+            return []
+        return [
+            line
+            for line in lines
+            if who in (None, line["who"])
+            and what in (None, line["what"])
+            and (kind is None or line.get("message", {}).get("kind") == kind)
+        ]
+
+    async def until(self, condition):
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+    async def until_told(self, count, *what):
+        await self.until(lambda: len(self.told(*what)) >= count)
+        return self.told(*what)
+
+    async def settle(self, gateways=1):
+        """Until every gateway has a world, and the engine every bell."""
+        await self.until_told(gateways, "engine", "heard", "gateway")
+        for index in range(gateways):
+            await self.until_told(1, f"gateway {index}", "heard", "world")
+
+    def logged(self, level=None):
+        lines = [json.loads(line) for line in self.story.path.read_text().splitlines()]
+        return [line for line in lines if level in (None, line["level"])]
+
+
+@contextlib.asynccontextmanager
+async def running(data, gateways=1, fakes=None, node_port=None):
+    """Run a supervisor over fake children below `data`, and end it in order."""
+    settings = config.load(None, {"data": str(data), "gateway": {"count": gateways}})
+    mine = instance.Instance(data)
+    story = log.Log(mine.directory("log"), None)
+    supervisor = Supervisor(
+        settings,
+        mine,
+        story,
+        port=1,
+        node_data=data / "simulated",
+        node_info=None,
+        node_port=node_port,
+        programs=fakes or programs(),
+    )
+    task = asyncio.create_task(supervisor.run())
+    try:
+        yield Run(data, supervisor, story)
+        supervisor.stop()
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await task
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        story.close()
+        mine.close()
+
+
+def is_running(pid):
+    """A zombie is not."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_everyone_is_introduced(tmp_path):
+    async def scenario():
+        async with running(tmp_path, gateways=2) as run:
+            await run.settle(gateways=2)
+            await run.until_told(1, "gateway 0", "rung")
+            await run.until_told(1, "gateway 1", "rung")
+            for index in range(2):
+                (world,) = run.told(f"gateway {index}", "heard", "world")
+                assert world["message"] == {"kind": "world", "epoch": 1}
+                assert world["contents"] == ["world 1"]
+            bells = run.told("engine", "heard", "gateway")
+            assert {bell["message"]["index"]: bell["contents"][0] for bell in bells} == {
+                0: "stats 0",
+                1: "stats 1",
+            }
+            assert all(gateway.is_ready for gateway in run.supervisor.gateways)
+
+    asyncio.run(scenario())
+
+
+def test_a_killed_gateway_comes_back_and_is_introduced_again(tmp_path):
+    async def scenario():
+        async with running(tmp_path) as run:
+            await run.settle()
+            os.kill(run.told("gateway 0", "started")[0]["pid"], signal.SIGKILL)
+            await run.until_told(2, "gateway 0", "heard", "world")
+            await run.until_told(2, "engine", "heard", "gateway")
+            await run.until_told(2, "gateway 0", "rung")
+            assert len(run.told("engine", "started")) == 1, "nobody else is disturbed"
+
+    asyncio.run(scenario())
+
+
+def test_a_killed_engine_is_missed_and_comes_back_with_a_higher_epoch(tmp_path):
+    async def scenario():
+        async with running(tmp_path, gateways=2) as run:
+            await run.settle(gateways=2)
+            os.kill(run.told("engine", "started")[0]["pid"], signal.SIGKILL)
+            await run.until_told(2, "gateway 0", "heard", "world")
+            await run.until_told(4, "engine", "heard", "gateway")
+            kinds = [line["message"]["kind"] for line in run.told("gateway 0", "heard")]
+            assert kinds == ["world", "engine_lost", "world"]
+            worlds = [line["contents"] for line in run.told("gateway 0", "heard", "world")]
+            assert worlds == [["world 1"], ["world 2"]]
+            assert len(run.told("gateway 0", "started")) == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_gateway_that_starts_without_an_engine_gets_the_last_world_and_the_bad_news(tmp_path):
+    async def scenario():
+        async with running(tmp_path, fakes=programs(engine=["once"])) as run:
+            await run.settle()
+            os.kill(run.told("engine", "started")[0]["pid"], signal.SIGKILL)
+            await run.until_told(3, "engine", "started")  # and ends at once, from now on
+            await run.until(lambda: run.supervisor.engine.child is None)
+            os.kill(run.told("gateway 0", "started")[0]["pid"], signal.SIGKILL)
+            await run.until_told(2, "gateway 0", "started")
+            pid = run.told("gateway 0", "started")[1]["pid"]
+            await run.until(lambda: len([a for a in run.told("gateway 0", "heard") if a["pid"] == pid]) >= 2)
+            first, second, *_ = [line for line in run.told("gateway 0", "heard") if line["pid"] == pid]
+            assert (first["message"]["kind"], first["contents"]) == ("world", ["world 1"])
+            assert second["message"]["kind"] == "engine_lost"
+
+    asyncio.run(scenario())
+
+
+def test_gateways_are_drained_before_the_engine_is_stopped(tmp_path):
+    async def scenario():
+        async with running(tmp_path, gateways=2, node_port=1) as run:
+            await run.settle(gateways=2)
+        ends = [line["who"] for line in run.told() if line["what"] in ("ended", "terminated")]
+        assert sorted(ends[:2]) == ["gateway 0", "gateway 1"]
+        assert sorted(ends[2:]) == ["engine", "node"]
+        assert not run.logged("warning") and not run.logged("error")
+
+    asyncio.run(scenario())
+
+
+def test_who_does_not_end_is_killed(tmp_path):
+    async def scenario():
+        async with running(tmp_path, fakes=programs(engine=["deaf"], gateway=["deaf"])) as run:
+            await run.settle()
+        pids = [line["pid"] for line in run.told(what="started")]
+        assert len(pids) == 2 and not any(map(is_running, pids))
+        assert ["killed" in line["text"] for line in run.logged("warning")] == [True, True]
+
+    asyncio.run(scenario())
+
+
+def test_a_child_that_keeps_crashing_is_tried_on_and_told_of(tmp_path):
+    async def scenario():
+        async with running(tmp_path, fakes=programs(engine=["crash"])) as run:
+            await run.until_told(4, "engine", "started")
+            assert ["ended with code 3" in line["text"] for line in run.logged("warning")] == [True, True]
+            assert "3 times in a row" in run.logged("error")[0]["text"]
+
+    asyncio.run(scenario())
+
+
+def test_the_pause_doubles_and_a_steady_life_resets_it():
+    backoff = Backoff()
+    assert [backoff.after(0) for _ in range(8)] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+    assert backoff.after(STEADY_SECONDS) == 0.1
+    assert backoff.after(0) == 0.1
+    assert all(backoff.after(0) <= PAUSE_MAX_SECONDS for _ in range(2_000))
+
+
+def test_what_nobody_asked_for_is_refused_and_harms_nothing(tmp_path):
+    async def scenario():
+        fakes = programs(engine=["rude"], gateway=["rude"])
+        async with running(tmp_path, fakes=fakes) as run:
+            await run.settle()
+            refused = [line for line in run.logged("warning") if "nobody asked for" in line["text"]]
+            assert len(refused) == 4, "a nonsense and a world without an epoch, from each"
+            assert any("not JSON" in line["text"] for line in run.logged())
+
+    asyncio.run(scenario())
+
+
+def test_restarts_leave_no_descriptor_behind(tmp_path):
+    async def scenario():
+        async with running(tmp_path, fakes=programs(engine=["rude"])) as run:
+            await run.settle()
+            before = sorted(os.listdir("/proc/self/fd"))
+            for again in (2, 3):
+                os.kill(run.told("engine", "started")[-1]["pid"], signal.SIGKILL)
+                os.kill(run.told("gateway 0", "started")[-1]["pid"], signal.SIGKILL)
+                await run.until_told(again, "engine", "started")
+                await run.until_told(again, "gateway 0", "started")
+                pids = {run.told(who, "started")[-1]["pid"] for who in ("engine", "gateway 0")}
+                await run.until(lambda pids=pids: pids <= {line["pid"] for line in run.told(what="heard")})
+                await run.until(lambda: all(role.is_ready for role in run.supervisor.roles))
+            assert len(os.listdir("/proc/self/fd")) == len(before)
+
+    asyncio.run(scenario())
+
+
+def test_a_child_holds_nothing_but_what_it_was_given(tmp_path):
+    async def scenario():
+        secret = os.open(tmp_path / "secret", os.O_RDWR | os.O_CREAT)
+        async with running(tmp_path, node_port=1) as run:
+            await run.settle()
+            await run.until_told(1, "node", "started")
+        os.close(secret)
+        lock, held = str(tmp_path / "lock"), {}
+        for line in run.told(what="started"):
+            held[line["who"]] = sorted("socket" if fd.startswith("socket") else fd for fd in line["fds"])
+            assert line["group"] == line["pid"], "a ^C is for the supervisor"
+        assert held == {"engine": sorted([lock, "socket"]), "gateway 0": ["socket"], "node": [lock]}
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("role", ["engine", "gateway"])
+def test_who_closes_its_control_socket_and_lives_on_is_killed(tmp_path, role):
+    async def scenario():
+        async with running(tmp_path, fakes=programs(**{role: ["mute"]})) as run:
+            await run.until(lambda: len([line for line in run.told(role_name, "started")]) >= 2)
+            assert any("SIGKILL" in line["text"] for line in run.logged("warning"))
+
+    role_name = role if role == "engine" else "gateway 0"
+    asyncio.run(scenario())
+
+
+def test_what_a_child_prints_is_logged(tmp_path):
+    async def scenario():
+        async with running(tmp_path, fakes=programs(engine=["babble", "crash"])) as run:
+            await run.until(lambda: run.logged("warning"))
+            texts = [line["text"] for line in run.logged() if line["who"] == "engine"]
+            assert texts[:2] == ["plain", "\x1b[2Jhidden"]
+            assert texts[2].startswith("x") and "no newline" in texts[-1]
+            assert not any("\x1b" in line for line in run.story.recent)
+
+    asyncio.run(scenario())
+
+
+SUPERVISOR_ALONE = """
+import asyncio, sys
+from pathlib import Path
+from tests.scripts import test_supervisor as t
+
+async def scenario():
+    async with t.running(Path(sys.argv[1]), fakes=t.programs(["deaf"], ["deaf"], ["deaf"]), node_port=1):
+        await asyncio.sleep(600)
+
+asyncio.run(scenario())
+"""
+
+
+def test_nothing_outlives_a_killed_supervisor_and_the_next_one_takes_over(tmp_path):
+    """The children are deaf to the end of their sockets and to SIGTERM: only the kernel can end them."""
+    supervisor = subprocess.Popen([sys.executable, "-c", SUPERVISOR_ALONE, str(tmp_path)])
+    run = Run(tmp_path, None, None)
+
+    async def scenario():
+        await run.settle()
+        pids = [line["pid"] for line in run.told(what="started")]
+        assert len(pids) == 3 and all(map(is_running, pids))
+        supervisor.kill()
+        supervisor.wait()
+        await run.until(lambda: not any(map(is_running, pids)))
+        async with running(tmp_path) as again:
+            started = await again.until_told(2, "engine", "started")
+            assert [line["settings"]["epoch"] for line in started] == [1, 2]
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        supervisor.kill()
+        supervisor.wait()
