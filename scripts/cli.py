@@ -1,0 +1,141 @@
+"""The `ringside` command: what it may be told, and what it answers when it cannot be done.
+
+    ringside follow --simulated                 a small simulated node, and ringside following it
+    ringside follow --node-data DIR [...]       the logs of a node, live or recorded
+    ringside config [the same options]          print the settings in effect, as a configuration file
+
+Exit codes: 0 ended by a signal, after everything was drained; 1 a fault of ours; 2 settings that cannot be
+used, or something else has the port or the data directory; 128 + signal: ended at once by a second one.
+"""
+
+import argparse
+import sys
+import tomllib
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from scripts import config as configuration
+from scripts import instance, warm
+from scripts.config import Config
+
+EXIT_REFUSED = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command and exit with its code."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command; give its exit code. Raises SystemExit for --help, and for unknown options."""
+    given = parser().parse_args(arguments)
+    if given.command == "config":
+        return _print_config(given)
+    try:
+        config = configuration.load(given.config, sections_of(given))
+        _check_source(config)
+        from scripts import follow  # numba comes with it, which --help need not wait for
+
+        return follow.run(config, version())
+    except (configuration.Invalid, instance.Busy, OSError) as error:
+        print(f"ringside: {error}", file=sys.stderr)
+        return EXIT_REFUSED
+
+
+def _print_config(given: argparse.Namespace) -> int:
+    try:
+        print(configuration.to_toml(configuration.load(given.config, sections_of(given))), end="")
+    except configuration.Invalid as error:
+        print(f"ringside: {error}", file=sys.stderr)
+        return EXIT_REFUSED
+    return 0
+
+
+# --- options ------------------------------------------------------------------------------------------------
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="ringside", description="Order books of a Hyperliquid node, live over HTTP and WebSocket."
+    )
+    top.add_argument("--version", action="version", version=f"ringside {version()}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_options(commands.add_parser("follow", help="rebuild the books from a node's logs, and serve them"))
+    _add_options(commands.add_parser("config", help="print the settings in effect, as a configuration file"))
+    return top
+
+
+def _add_options(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    source = command.add_argument_group("what is followed").add_argument
+    source("--node-data", metavar="DIR", help="directory that holds node_order_statuses_* and its like")
+    source("--simulated", action="store_true", default=None, help="start a simulated node and follow that")
+    source("--snapshot", metavar="FILE", help="start from this L4 snapshot")
+    source("--node-info", metavar="URL", help="or ask the node for snapshots, at its info server")
+    source("--replay-speed", metavar="real|N|max", help="DIR is a recording: feed it at this pace")
+    add("--host", help="address to listen on (default 127.0.0.1: this machine alone)")
+    add("--port", type=int, help="for HTTP and WebSocket (default 3001; 0: a free one)")
+    add("--gateways", type=int, metavar="N", help="processes that serve clients (default 1)")
+    add("--cores", metavar="auto|none|E,G,...", help="pin the engine to core E and the gateways to G,...")
+    add(
+        "--data",
+        metavar="DIR",
+        help=f"what is kept (default {configuration.DEFAULT_DATA}); one instance each",
+    )
+    add("--config", metavar="FILE.toml", help="settings; options given here are stronger")
+
+
+def sections_of(given: argparse.Namespace) -> dict[str, Any]:
+    """Sort the options that were given into the sections of the configuration file. Raises config.Invalid."""
+    follow = {
+        name: getattr(given, name)
+        for name in ("node_data", "simulated", "snapshot", "node_info", "replay_speed")
+        if getattr(given, name) is not None
+    }
+    gateway = {
+        name: value
+        for name, value in (("host", given.host), ("port", given.port), ("count", given.gateways))
+        if value is not None
+    }
+    sections = {"follow": follow, "gateway": gateway, "cores": _cores(given.cores)}
+    found: dict[str, Any] = {name: section for name, section in sections.items() if section}
+    return found | ({} if given.data is None else {"data": given.data})
+
+
+def _cores(text: str | None) -> dict[str, Any]:
+    if text is None:
+        return {}
+    if text in ("auto", "none"):
+        return {"auto": text == "auto"}
+    try:
+        engine, *gateways = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise configuration.Invalid(
+            f"--cores {text}: expected auto, none, or core numbers as 3,1,2"
+        ) from None
+    return {"engine": engine, "gateways": gateways}
+
+
+def version() -> str:
+    """Of the checkout this runs from, or else of the installed package."""
+    with suppress(OSError, KeyError):
+        return str(tomllib.loads((warm.ROOT / "pyproject.toml").read_text())["project"]["version"])
+    with suppress(metadata.PackageNotFoundError):
+        return metadata.version("ringside")
+    return "of unknown version"
+
+
+def _check_source(config: Config) -> None:
+    """Raises config.Invalid when there is nothing to follow, which `ringside config` need not mind."""
+    follow = config.follow
+    if not follow.simulated and follow.node_data is None:
+        raise configuration.Invalid("nothing to follow: give --node-data DIR, or --simulated to try it out")
+    if follow.snapshot is not None and not Path(follow.snapshot).is_file():
+        raise configuration.Invalid(f"--snapshot {follow.snapshot}: no such file")
+
+
+if __name__ == "__main__":
+    main()
