@@ -95,7 +95,7 @@ class Seat:
     __slots__ = ("peer", "_network", "_acceptor")
 
     def __init__(self, acceptor: "Acceptor", peer: str, network: str):
-        self.peer = peer  # the address without the port; empty for a unix socket
+        self.peer = peer  # the address without the port
         self._network = network
         self._acceptor: Acceptor | None = acceptor
 
@@ -120,7 +120,8 @@ def network_of(address: str) -> str:
 
 
 class Acceptor:
-    """Take connections from `listener` until closed. `open_protocol(seat)` makes the protocol of each.
+    """Take connections from `listener`, a TCP socket, until closed. `open_protocol(seat)` makes the protocol
+    of each.
 
     The listener is non-blocking from here on and closed by `close`. Must be made inside its running loop.
     """
@@ -192,7 +193,7 @@ class Acceptor:
                     return
                 continue  # this one connection is broken (aborted, unreachable): the next may be whole
             accepted.setblocking(False)
-            self._admit(accepted, address[0] if isinstance(address, tuple) else "")
+            self._admit(accepted, address[0])
 
     def _rest(self) -> None:
         """Do not look at the listener for a while: it stays readable, and every look would fail again."""
@@ -216,9 +217,8 @@ class Acceptor:
 
     async def _greet(self, accepted: socket.socket, seat: Seat) -> None:
         try:
-            if accepted.family != socket.AF_UNIX:
-                milliseconds = int(self._limits.unacknowledged_seconds * 1000)
-                accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+            milliseconds = int(self._limits.unacknowledged_seconds * 1000)
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
             await aiofastnet.connect_accepted_socket(self._loop, lambda: self._open_protocol(seat), accepted)
         except BaseException as error:
             seat.leave()

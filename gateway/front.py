@@ -38,7 +38,8 @@ class Application(Protocol):
         """(method, path) of all that `answer` takes. GET implies HEAD; OPTIONS is answered by the front."""
 
     def answer(self, path: str, body: bytes, request: HttpRequest) -> HttpAnswer | Awaitable[HttpAnswer]:
-        """Answer one request. What is awaited is cancelled when the client goes away."""
+        """Answer one request. What is awaited is cancelled when the client goes away; the front waits as long
+        as it takes, so whoever gives an awaitable bounds it."""
 
     def open(self, connection: ws.Connection) -> ws.Conversation:
         """Begin a conversation with a new WebSocket client."""
@@ -341,8 +342,8 @@ class HttpConnection(asyncio.Protocol):
             on_gone=self._websocket_gone,
             peer=request.peer,
         )
-        front.left(self)
         front.joined(connection)
+        front.left(self)
         self._transport.resume_reading()
         try:
             key = request.headers[b"sec-websocket-key"].decode()

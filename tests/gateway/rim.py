@@ -143,7 +143,8 @@ def serving(application=None, origins=None, **limits: Any) -> Iterator[Served]:
         await front.close()
 
     stops: list[Callable[[], object]] = []
-    thread = threading.Thread(target=uvloop.run, args=(main(),))
+    # A daemon, because a front that does not close must fail its test, not hang the suite.
+    thread = threading.Thread(target=uvloop.run, args=(main(),), daemon=True)
     thread.start()
     served = ready.result(PATIENCE)
     try:

@@ -3,12 +3,14 @@
 import struct
 
 import pytest
+import websockets.sync.client
 
 from gateway import ws
 from tests.gateway.rim import (
     BINARY,
     CLOSE,
     CONTINUATION,
+    PATIENCE,
     PING,
     PONG,
     TEXT,
@@ -36,6 +38,18 @@ def test_a_text_comes_back_whole(size):
     with serving() as served, Client(served.port) as client:
         client.websocket().send(client_frame(TEXT, b"x" * size))
         assert client.frame() == (TEXT, b"x" * size)
+
+
+def test_another_implementation_gets_on_with_it():
+    with serving() as served:
+        with websockets.sync.client.connect(f"ws://127.0.0.1:{served.port}/ws") as client:
+            for message in ["", "grüße", "x" * 65_536, b"\xff" * 300, ["in ", "three ", "parts"]]:
+                client.send(message)
+                assert client.recv() == ("".join(message) if isinstance(message, list) else message)
+            assert client.ping("payload").wait(PATIENCE)
+            client.close(3001, "done")
+        assert (client.close_code, client.close_reason) == (3001, "")
+        served.until(lambda: served.application.talks[0].closed_count == 1)
 
 
 @pytest.mark.parametrize(("size", "head"), [
