@@ -1,7 +1,7 @@
 """Every code that crosses a process boundary, and the texts that stand for them on the wire.
 
-`NAMES` seeds the table of interned texts in shared memory: its first rows are these, in this order, so that a kernel
-can compare with a constant; a text never seen before takes the next free row while the engine runs.
+`NAMES` seeds the table of interned texts in shared memory: its first rows are these, in this order, so that a
+kernel can compare with a constant; a text never seen before takes the next free row while the engine runs.
 """
 
 from enum import IntEnum

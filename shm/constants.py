@@ -1,20 +1,15 @@
 """Bounds and capacities, each with its reason. No bare number above 2 stands in a kernel."""
 
-LINE = (
-    128  # bytes: two 64-byte cache lines, because the prefetcher fetches them in pairs
-)
+LINE = 128  # bytes: two 64-byte cache lines, because the prefetcher fetches them in pairs
 PAGE = 4096  # bytes: what the kernel maps and seals
 
-PLACES = 8  # decimals of a followed price or quantity: perps need 6, spot 8, and no log names the market's own
+# decimals of a followed price or quantity: perps need 6, spot 8, and no log names the market's own
+PLACES = 8
 DECIMAL_DIGITS_MAX = 18  # digits of a decimal text that surely fit in an int64
 
 BOOK_SLOTS = 4  # whole copies of a book: a reader is lapped only when it sleeps through three publications
-BOOK_DEPTH = (
-    100  # levels a side in a published book: the widest that a client may ask for
-)
-READ_TRIES = (
-    64  # looks at another process's memory before a reader gives up and says TORN
-)
+BOOK_DEPTH = 100  # levels a side in a published book: the widest that a client may ask for
+READ_TRIES = 64  # looks at another process's memory before a reader gives up and says TORN
 
 NAME_BYTES = 48  # the longest interned text: order statuses run to 44
 MARKET_NAME_BYTES = 32  # a builder dex's name, a colon and a coin
@@ -26,16 +21,12 @@ NAMES_MAX = 1024  # interned texts: statuses, order types, tifs, directions, tok
 MARKETS_MAX = 2048  # perps, spot pairs, builder dexes and outcomes of the public venue, times four
 ACCOUNTS_MAX = 1 << 19
 ORDERS_MAX = 1 << 21
-LEVELS_MAX = (
-    1 << 21
-)  # price levels over all markets, with the slack of doubling extents
+LEVELS_MAX = 1 << 21  # price levels over all markets, with the slack of doubling extents
 EVENTS_MAX = 1 << 18  # slots of the event ring: about 300 blocks of the busiest market
 FILLS_MAX = 1 << 16
 TRADES_MAX = 1 << 16
 CLOSED_MAX = 1 << 18  # orders that ended, newest kept
-REJECTED_MAX = (
-    1 << 17
-)  # refusals are nine of ten statuses: on a ring of their own they push out no fill
+REJECTED_MAX = 1 << 17  # refusals are nine of ten statuses: on a ring of their own they push out no fill
 BUCKETS_MAX = 1 << 16  # heads of the chains by which an ended order is found
 
 SIDE_LEVELS_MIN = 32  # levels in a side's first extent; it doubles when full

@@ -1,8 +1,9 @@
 """Find a row by its key: open addressing over int64 words that hold row + 1, zero where empty.
 
-orders are found by oid and accounts by address; the rows hold the keys, so a word is all an entry costs. The writer
-keeps an index at most half full. A removal closes its gap by moving later entries back (no tombstones), so a reader in
-another process may miss an entry that is being moved: it brackets its look-up by the world's `sequence` (shm/rows.py).
+orders are found by oid and accounts by address; the rows hold the keys, so a word is all an entry costs. The
+writer keeps an index at most half full. A removal closes its gap by moving later entries back (no
+tombstones), so a reader in another process may miss an entry that is being moved: it brackets its look-up by
+the world's `sequence` (shm/rows.py).
 """
 
 import numpy as np
@@ -11,9 +12,7 @@ from numba import njit
 from shm.constants import ADDRESS_BYTES
 from shm.layout import NO_SLOT
 
-_MIX = np.uint64(
-    0x9E3779B97F4A7C15
-)  # 2**64 over the golden ratio: spreads keys that rise by small steps
+_MIX = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio: spreads keys that rise by small steps
 _SHIFT = np.uint64(29)
 
 

@@ -1,8 +1,9 @@
 """Every record that crosses a process boundary: its fields, its size, and who writes which line.
 
-These dtypes are the only description of shared memory. Writer, reader and test all import them; nobody computes an
-offset. Words are int64: counters never wrap and never mix signs. A record's `sequence` is its first word: odd while it
-is being written (rows, books), or the position it holds plus one (rings). All times are since the Unix epoch.
+These dtypes are the only description of shared memory. Writer, reader and test all import them; nobody
+computes an offset. Words are int64: counters never wrap and never mix signs. A record's `sequence` is its
+first word: odd while it is being written (rows, books), or the position it holds plus one (rings). All times
+are since the Unix epoch.
 """
 
 import hashlib
@@ -17,9 +18,7 @@ def record(*fields) -> np.dtype:
     """Lay out `fields` as a C struct without holes: a hole is copied, but unnamed."""
     dtype = np.dtype(list(fields), align=True)
     named = sum(dtype[name].itemsize for name in dtype.names)
-    assert dtype.itemsize == named, (
-        f"name the {dtype.itemsize - named} bytes of padding"
-    )
+    assert dtype.itemsize == named, f"name the {dtype.itemsize - named} bytes of padding"
     return dtype
 
 
@@ -39,7 +38,7 @@ def lines(*owners: list) -> np.dtype:
     return np.dtype(fields, align=True)
 
 
-# --- regions -----------------------------------------------------------------------------------------------------
+# --- regions ----------------------------------------------------------------------------------------------
 
 SECTION = record(("name", "S24"), ("offset", "i8"), ("count", "i8"), ("itemsize", "i8"))
 SECTIONS_MAX = 40
@@ -59,7 +58,7 @@ HEADER = record(
 )
 assert HEADER.itemsize <= c.PAGE, "the header is one page"
 
-# --- rings -------------------------------------------------------------------------------------------------------
+# --- rings ------------------------------------------------------------------------------------------------
 
 RING = lines(
     [("tail", "i8"), ("head_seen", "i8")],  # the producer's: items ever pushed
@@ -75,11 +74,9 @@ BROADCAST = lines(
     [("tail", "i8")],  # the writer's: items ever published
     [("epoch", "i8"), ("capacity", "i8")],
 )
-BELL = lines(
-    [("sleeping", "i8")]
-)  # the sleeper's: 1 while it may not see a new tail by itself
+BELL = lines([("sleeping", "i8")])  # the sleeper's: 1 while it may not see a new tail by itself
 
-# --- the world: what the engine writes and everyone reads ----------------------------------------------------------
+# --- the world: what the engine writes and everyone reads -------------------------------------------------
 
 WORLD_STATUS = lines(
     [
@@ -205,9 +202,7 @@ BOOK = lines(
         ("asks", BOOK_LEVEL, c.BOOK_DEPTH),
     ]
 )
-assert BOOK.fields["bids"][1] == 64, (
-    "what every reader needs is one line, the touch begins the next"
-)
+assert BOOK.fields["bids"][1] == 64, "what every reader needs is one line, the touch begins the next"
 
 _ORDER_FACTS = (
     ("height", "i8"),
@@ -329,7 +324,5 @@ WORLD = {  # section -> its dtype; how many of each is the configuration's
 
 def digest(sections: dict[str, np.dtype]) -> str:
     """Name a set of sections by what they look like: 32 hex digits that change with any field."""
-    text = repr(
-        [(name, dtype.itemsize, dtype.descr) for name, dtype in sections.items()]
-    )
+    text = repr([(name, dtype.itemsize, dtype.descr) for name, dtype in sections.items()])
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -1,7 +1,7 @@
 """Prices and quantities are whole numbers of 10**-places units. No float holds money.
 
-Text to integer and back happens here alone, on bytes, exactly: `digits[.digits]` in ASCII, with one leading minus
-where the caller allows it. The wire's form of a whole number keeps its ".0" (`"106217.0"`).
+Text to integer and back happens here alone, on bytes, exactly: `digits[.digits]` in ASCII, with one leading
+minus where the caller allows it. The wire's form of a whole number keeps its ".0" (`"106217.0"`).
 """
 
 import numpy as np
@@ -24,9 +24,10 @@ class NotADecimal(ValueError):
 def parse(text, start, end, places, rounds):
     """Read text[start:end] (u1[]) as a whole number of 10**-places units, or give NOT_A_DECIMAL.
 
-    A fraction finer than `places` is refused, unless `rounds` is true: then it is rounded half away from zero, which
-    is for figures that the source itself computed in binary (a start position, a fee), never for a price or a size.
-    At most DECIMAL_DIGITS_MAX significant digits before and after the point together, counting `places`.
+    A fraction finer than `places` is refused, unless `rounds` is true: then it is rounded half away from
+    zero, which is for figures that the source itself computed in binary (a start position, a fee), never for
+    a price or a size. At most DECIMAL_DIGITS_MAX significant digits before and after the point together,
+    counting `places`.
     """
     at, negative = start, False
     if at < end and text[at] == _MINUS:
@@ -112,9 +113,7 @@ def parse_decimal(text: bytes, places: int) -> int:
     """
     value = parse(np.frombuffer(text, np.uint8), 0, len(text), places, False)
     if value == NOT_A_DECIMAL:
-        raise NotADecimal(
-            f"expected digits with at most one point and {places} decimals"
-        )
+        raise NotADecimal(f"expected digits with at most one point and {places} decimals")
     return int(value)
 
 
