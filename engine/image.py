@@ -1,0 +1,168 @@
+"""A market's orders as a plain array: taken out of a state, put into one, compared between two.
+
+An image is ORDER[]: the bids best first, then the asks best first, each level in the order of its queue, then
+the untriggered orders. It is what a snapshot holds, what a checkpoint keeps, and what two states are compared
+by.
+"""
+
+import numpy as np
+from numba import njit
+
+from engine import apply, book
+from engine.state import State
+from shm import atomics, index
+from shm.codes import EventKind, Flag, OrderState, Stale
+from shm.constants import CLOID_BYTES
+from shm.layout import NO_SLOT, ORDER
+
+
+@njit(cache=True, nogil=True)
+def copy_resting(state, market, out):
+    """Copy the market's resting orders, in priority, into out (ORDER[order_count]); return how many."""
+    count = 0
+    for side in range(2):
+        row = state.sides[2 * market + side]
+        for i in range(row.count):
+            slot = state.levels[row.offset + row.count - 1 - i].head
+            while slot != NO_SLOT:
+                out[count] = state.orders[slot]
+                count += 1
+                slot = state.orders[slot].next
+    return count
+
+
+@njit(cache=True, nogil=True)
+def copy_untriggered(state, out):
+    """Copy the untriggered orders of all markets, in slot order, into out; return how many there are."""
+    count = 0
+    for slot in range(len(state.orders)):
+        if state.orders[slot].state == OrderState.UNTRIGGERED:
+            if count < len(out):
+                out[count] = state.orders[slot]
+            count += 1
+        if count == len(out):
+            break
+    return count
+
+
+@njit(cache=True, nogil=True)
+def load(state, orders):
+    """Put `orders` (an image of any markets; market and account are rows of this state) behind what is there.
+
+    Returns how many found no room. Not bracketed: the caller has opened the markets, or nobody reads yet.
+    """
+    refused = 0
+    for i in range(len(orders)):
+        slot = book.take_slot(state)
+        if slot == NO_SLOT:
+            refused += len(orders) - i
+            break
+        state.orders[slot] = orders[i]
+        if orders[i].state == OrderState.UNTRIGGERED:
+            book.wait_untriggered(state, slot)
+        elif not book.rest(state, slot):
+            state.free_orders[state.heap[0].free_orders] = slot
+            state.heap[0].free_orders += 1
+            refused += 1
+    return refused
+
+
+@njit(cache=True, nogil=True)
+def clear_market(state, market):
+    """Take every resting order of the market off its book."""
+    for side in range(2):
+        row = state.sides[2 * market + side]
+        while row.count > 0:
+            slot = state.levels[row.offset + row.count - 1].head
+            apply.touch_account(state, state.orders[slot].account)
+            book.leave(state, slot)
+
+
+@njit(cache=True, nogil=True)
+def replace_market(state, market, orders, height, time_ns):
+    """Rebuild one market from an image of its resting orders, and tell everyone to take a new snapshot of it.
+
+    An untriggered order that the image has as resting gives way. Returns how many orders found no room (then
+    the market stays in doubt).
+    """
+    apply.begin_block(state)
+    apply.touch_market(state, market)
+    clear_market(state, market)
+    for i in range(len(orders)):
+        slot = _slot_of(state, orders[i].order)
+        if slot != NO_SLOT:
+            apply.touch_account(state, state.orders[slot].account)
+            book.leave(state, slot)
+        apply.touch_account(state, orders[i].account)
+    refused = load(state, orders)
+    row = state.markets[market]
+    if row.stale != Stale.FRESH and refused == 0:
+        state.status[0].stale_count -= 1
+    if row.stale == Stale.FRESH and refused > 0:
+        state.status[0].stale_count += 1
+    atomics.store_release(row, "stale", np.int64(Stale.CAPACITY if refused else Stale.FRESH))
+    row.epoch += 1
+    event = apply.emit(state)
+    event.kind, event.market, event.status = EventKind.RESET, market, row.stale
+    event.height, event.time_ns = height, time_ns
+    apply.end_block(state, height, time_ns)
+    return refused
+
+
+@njit(cache=True, nogil=True)
+def _slot_of(state, order):
+    return index.find_order(state.order_index, state.orders, order)
+
+
+@njit(cache=True, nogil=True)
+def first_difference(one, other):
+    """Return the first place where two images of a market differ, their lengths included; -1 if nowhere.
+
+    An order that only a diff has told (Flag.SYNTHETIC) is compared by what a diff tells.
+    """
+    count = min(len(one), len(other))
+    for i in range(count):
+        mine, theirs = one[i], other[i]
+        same = (
+            mine.order == theirs.order
+            and mine.price == theirs.price
+            and mine.quantity == theirs.quantity
+            and mine.side == theirs.side
+            and mine.account == theirs.account
+        )
+        if same and not (mine.flags | theirs.flags) & Flag.SYNTHETIC:
+            same = (mine.flags & Flag.HAS_CLOID) == (theirs.flags & Flag.HAS_CLOID)
+            for k in range(CLOID_BYTES):
+                same = same and mine.cloid[k] == theirs.cloid[k]
+        if not same:
+            return i
+    return -1 if len(one) == len(other) else count
+
+
+def resting(state: State, market: int) -> np.ndarray:
+    """The image of a market's resting orders: ORDER[order_count], a copy."""
+    out = np.zeros(int(state.markets[market]["order_count"]), ORDER)
+    assert copy_resting(state, market, out) == len(out), "a market counts its orders"
+    return out
+
+
+def untriggered(state: State, capacity: int) -> np.ndarray:
+    """The untriggered orders of all markets: ORDER[up to capacity], a copy."""
+    out = np.zeros(capacity, ORDER)
+    return out[: copy_untriggered(state, out)]
+
+
+@njit(cache=True, nogil=True)
+def replace_untriggered(state, gone, missing):
+    """Forget the untriggered orders with ids in `gone` (i8[]); add `missing` (ORDER[]) if not known."""
+    apply.begin_block(state)
+    for i in range(len(gone)):
+        slot = _slot_of(state, gone[i])
+        if slot != NO_SLOT and state.orders[slot].state == OrderState.UNTRIGGERED:
+            apply.touch_account(state, state.orders[slot].account)
+            book.leave(state, slot)
+    for i in range(len(missing)):
+        if _slot_of(state, missing[i].order) == NO_SLOT:
+            apply.touch_account(state, missing[i].account)
+            load(state, missing[i : i + 1])
+    apply.end_block(state, state.status[0].height, state.status[0].time_ns)
