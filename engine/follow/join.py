@@ -1,0 +1,232 @@
+"""Put the three streams of a node back together, block by block.
+
+Streams are independent: one can be seconds ahead, its blocks out of order, its lines repeated. Parts wait
+here under their block number until the next block is whole. By-block files hold a line for every block, so a
+block is whole when every stream has shown its line; streaming files hold none for a quiet block, so there it
+is whole when every stream has gone past it, or has had time to. A block that a stream has gone far past
+without showing is missing: it is handed out all the same and says so.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from engine.follow.records import Kind
+from engine.follow.tail import Mark
+from shm.layout import EVENT, FILL
+
+REORDER_BLOCKS = 64  # a stream that is so far past a block will not show it any more
+REORDER_NS = 2_000_000_000  # nor one that has been past it for so long
+LEAD_BLOCKS = 256  # how far a stream may be ahead of the next block before it is not read any further
+LEAD_RECORDS = 1 << 20
+JUMP_BLOCKS = 4096  # a line so far ahead is believed when the next one agrees
+PASS_NS = 500_000_000  # streaming: how long a block waits for a stream that has shown nothing after it
+FILLS_PASS_NS = 50_000_000  # fills are late or absent more often, and can follow in the next block
+IDLE_NS = 1_000_000_000  # streaming: no news from any stream for so long ends the newest block
+STALL_NS = 5_000_000_000  # a fills stream that is silent for so long while the others go on is done without
+
+_EMPTY = {Kind.STATUSES: np.zeros(0, EVENT), Kind.DIFFS: np.zeros(0, EVENT), Kind.FILLS: np.zeros(0, FILL)}
+_NEEDED = (Kind.STATUSES, Kind.DIFFS)
+
+
+class Part(NamedTuple):
+    """What one stream said of one block."""
+
+    height: int
+    time_ns: int
+    records: list[np.ndarray]
+    mark: Mark  # where its first line begins
+
+
+class Block(NamedTuple):
+    """One block of all streams."""
+
+    height: int
+    time_ns: int
+    statuses: np.ndarray
+    diffs: np.ndarray
+    fills: np.ndarray
+    missing: tuple[Kind, ...]  # streams that never showed it
+    skipped: int  # blocks before it that no stream has shown
+
+
+class _Stream:
+    def __init__(self) -> None:
+        self.parts: dict[int, Part] = {}
+        self.record_count = 0
+        self.seen = 0  # highest block believed
+        self.seen_ns = 0  # when the last line came
+        self.passed_ns = 0  # when it first went past the block that is next
+        self.suspect: Part | None = None  # a jump that nobody has confirmed yet
+
+
+class Join:
+    """The parts that wait, and which block is next.
+
+    height    last block already applied
+    by_block  whether every stream has a line for every block
+    """
+
+    def __init__(self, height: int, by_block: bool):
+        self.height = height
+        self.by_block = by_block
+        self.repeats = 0  # lines of blocks already applied or already here
+        self.refused = 0  # lines whose block number nobody else confirmed
+        self.late: list[
+            tuple[Kind, Part]
+        ] = []  # streaming: parts of blocks already applied, for the caller to judge
+        self._late_fills: list[np.ndarray] = []
+        self._streams = {kind: _Stream() for kind in Kind}
+
+    @property
+    def seen_height(self) -> int:
+        return max(stream.seen for stream in self._streams.values())
+
+    def wants(self, kind: Kind) -> bool:
+        """Whether the stream may be read further: what waits here is bounded."""
+        stream = self._streams[kind]
+        return len(stream.parts) < LEAD_BLOCKS and stream.record_count < LEAD_RECORDS
+
+    def add(self, kind: Kind, part: Part, now_ns: int) -> None:
+        """Take one stream's part of a block; a wild block number waits for a second opinion."""
+        stream = self._streams[kind]
+        stream.seen_ns = now_ns
+        if stream.suspect is not None:
+            suspect, stream.suspect = stream.suspect, None
+            if 0 <= part.height - suspect.height <= JUMP_BLOCKS:
+                self._enter(kind, suspect, now_ns)
+            else:
+                self.refused += 1
+        base = stream.seen or self.height
+        if base and part.height > base + JUMP_BLOCKS:
+            stream.suspect = part
+        else:
+            self._enter(kind, part, now_ns)
+
+    def rewound(self, kind: Kind) -> None:
+        """The stream is being read again from a file's top: what waits of it will come again."""
+        stream = self._streams[kind]
+        stream.parts.clear()
+        stream.record_count, stream.suspect = 0, None
+
+    def _enter(self, kind: Kind, part: Part, now_ns: int) -> None:
+        stream = self._streams[kind]
+        if part.height > stream.seen:
+            stream.seen = part.height
+            if stream.passed_ns == 0 and stream.seen > self.height + 1:
+                stream.passed_ns = now_ns
+        if part.height <= self.height:
+            self._on_late(kind, part)
+        elif part.height not in stream.parts:
+            stream.parts[part.height] = part
+            stream.record_count += sum(map(len, part.records))
+        elif self.by_block:
+            self.repeats += 1
+        else:
+            stream.parts[part.height].records.extend(part.records)
+            stream.record_count += sum(map(len, part.records))
+
+    def _on_late(self, kind: Kind, part: Part) -> None:
+        self.repeats += 1
+        if not self.by_block and self.height - part.height < REORDER_BLOCKS:
+            self.late.append((kind, part))
+
+    def add_late_fills(self, fills: np.ndarray) -> None:
+        """Fills of a block already applied, that were not among its own: they go out with the next one."""
+        self._late_fills.append(fills)
+
+    def next(self, now_ns: int) -> Block | None:
+        """Hand out the next block if it is whole, or if the rest of it will not come."""
+        height, skipped = self.height + 1, 0
+        if not any(height in stream.parts for stream in self._streams.values()):
+            waiting = [min(stream.parts) for stream in self._streams.values() if stream.parts]
+            if not waiting:
+                return None
+            if self.by_block:
+                if not all(self._gave_up(kind, height, now_ns) for kind in _NEEDED):
+                    return None
+                skipped = min(waiting) - height
+            height = min(waiting)
+        missing = []
+        for kind in Kind:
+            verdict = self._whole(kind, height, now_ns)
+            if verdict is None:
+                return None
+            if not verdict:
+                missing.append(kind)
+        return self._hand_out(height, tuple(missing), skipped)
+
+    def _whole(self, kind: Kind, height: int, now_ns: int) -> bool | None:
+        """True: all of it is here. False: it will not come. None: wait."""
+        if not self.by_block:
+            return True if self._passed(kind, height, now_ns) else None
+        if height in self._streams[kind].parts:
+            return True
+        return False if self._gave_up(kind, height, now_ns) else None
+
+    def _gave_up(self, kind: Kind, height: int, now_ns: int) -> bool:
+        """By-block: whether the stream has gone past `height` for good without showing it."""
+        stream = self._streams[kind]
+        if stream.seen >= height + REORDER_BLOCKS:
+            return True
+        if stream.seen > height and stream.passed_ns and now_ns - stream.passed_ns > REORDER_NS:
+            return True
+        if kind not in _NEEDED:
+            others = min(self._streams[needed].seen for needed in _NEEDED)
+            return others >= height and now_ns - stream.seen_ns > STALL_NS
+        return False
+
+    def _passed(self, kind: Kind, height: int, now_ns: int) -> bool:
+        """Streaming: whether the stream has shown all it has of `height`."""
+        stream = self._streams[kind]
+        if stream.seen > height:
+            return True
+        if now_ns - max(s.seen_ns for s in self._streams.values()) > IDLE_NS:
+            return True
+        past = [s.passed_ns for s in self._streams.values() if s.seen > height and s.passed_ns]
+        if not past:
+            return False
+        if kind == Kind.FILLS:
+            ready = all(self._streams[needed].seen > height for needed in _NEEDED)
+            return ready and now_ns - max(past) > FILLS_PASS_NS
+        return now_ns - min(past) > PASS_NS
+
+    def _hand_out(self, height: int, missing: tuple[Kind, ...], skipped: int) -> Block:
+        self.height = height
+        records, times = {}, []
+        for kind, stream in self._streams.items():
+            part = stream.parts.pop(height, None)
+            stream.passed_ns = stream.seen_ns if stream.seen > height + 1 else 0
+            found = part.records if part is not None else []
+            if part is not None:
+                times.append(part.time_ns)
+                stream.record_count -= sum(map(len, found))
+            if kind == Kind.FILLS:
+                found, self._late_fills = self._late_fills + found, []
+            records[kind] = _joined(found, _EMPTY[kind])
+        time_ns = max(times)
+        return Block(
+            height,
+            time_ns,
+            records[Kind.STATUSES],
+            records[Kind.DIFFS],
+            records[Kind.FILLS],
+            missing,
+            skipped,
+        )
+
+    def marks(self, kind: Kind) -> list[Mark]:
+        """Where the lines begin that wait here: the first one of each file."""
+        first: dict[str, Mark] = {}
+        stream = self._streams[kind]
+        for part in [*stream.parts.values(), *([stream.suspect] if stream.suspect else [])]:
+            held = first.get(part.mark.name)
+            if held is None or part.mark.offset < held.offset:
+                first[part.mark.name] = part.mark
+        return list(first.values())
+
+
+def _joined(found: list[np.ndarray], empty: np.ndarray) -> np.ndarray:
+    if not found:
+        return empty
+    return found[0] if len(found) == 1 else np.concatenate(found)
