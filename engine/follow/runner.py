@@ -1,0 +1,239 @@
+"""The engine's process in follow mode: time, sockets, files and signals around a Follower.
+
+One loop: poll the follower, ring the gateways' bells, beat the heart, and sleep until a log file changes,
+someone writes on the control socket, or a short time has passed. Checkpoints are copied between two blocks
+and written by a thread. It ends when the supervisor is gone or says so, never because of its input.
+"""
+
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from engine.follow import checkpoint, meta
+from engine.follow.bootstrap import FileSource, NodeSource, NoSource, Source
+from engine.follow.follower import STREAMS, Follower
+from engine.follow.watch import Watch
+from engine.state import Capacity, allocate, world_counts
+from shm import region, stats, wait
+from shm.codes import Feed
+
+PARK_SECONDS = 0.020  # the longest sleep: files on some filesystems change without a word
+PACED_SECONDS = 0.002  # while a replay waits for a block's time
+BEAT_NS = 50_000_000
+RENEW_NS = 500_000_000
+COUNTERS = (
+    "blocks", "checks", "repairs", "quarantined", "oversized", "late_diffs", "snapshot_failures",
+    "skipped_blocks", "missing_statuses", "missing_diffs", "missing_fills",
+    "statuses_bytes", "diffs_bytes", "fills_bytes",
+)  # fmt: skip
+KERNEL_COUNTERS = ("duplicates", "synthetic", "unknown", "wrong", "full", "trades", "fills", "unpaired_fills")
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the supervisor says at start. Paths are absolute."""
+
+    node_data: str
+    data: str  # our own directory: checkpoints, snapshots on their way
+    epoch: int
+    snapshot: str | None = None
+    node_info: str | None = None
+    replay_speed: str | float = "live"  # "live" and "max": as lines come; a number: block time runs so fast
+    capacity: dict[str, int] = {}
+    wait: str = "park"  # or "spin"
+    cpu: int | None = None
+    check_seconds: float = 60.0  # between comparisons with a snapshot, where there is a node to ask
+    checkpoint_seconds: float = 5.0
+    silent_ms: int = 2000
+
+
+class Runner:
+    """The follower, its world, and everyone it talks to."""
+
+    def __init__(self, settings: Settings, control: socket.socket):
+        self.settings, self.control = settings, control
+        self.capacity = Capacity(**settings.capacity)
+        self.world = region.create("ringside-world", world_counts(self.capacity), settings.epoch)
+        self.state = allocate(self.capacity, self.world.arrays)
+        self.world.seal()
+        self.stats = stats.Stats(
+            (*COUNTERS, *KERNEL_COUNTERS, "bells"), ("poll_ns",), settings.epoch, "engine-stats"
+        )
+        data = Path(settings.data)
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.checkpoints = data / "checkpoints"
+        speed = settings.replay_speed if isinstance(settings.replay_speed, float | int) else None
+        self.follower = Follower(
+            self.state,
+            self.capacity,
+            Path(settings.node_data),
+            _source(settings, data),
+            speed=speed,
+            check_ns=int(settings.check_seconds * 1e9) if settings.node_info else 0,
+            silent_ns=settings.silent_ms * 1_000_000,
+            log=_log,
+        )
+        self.watch = Watch([Path(settings.node_data) / f"{name}_{form}"
+                            for name in STREAMS.values() for form in ("by_block", "streaming")])  # fmt: skip
+        self.bells: dict[int, tuple[region.Region, int]] = {}
+        self.ending = False
+        self._meta: meta.Meta | None = None
+        self._pool = ThreadPoolExecutor(1, "checkpoint")
+        self._writing: Future[None] | None = None
+        self._beat_ns = self._renewed_ns = self._saved_ns = 0
+        self._saved_height = -1
+
+    def run(self) -> None:
+        """Serve until told to end."""
+        self.follower.resume(self.checkpoints)
+        self._saved_height = int(self.state.status[0]["height"])
+        region.send(self.control, {"kind": "world", "epoch": self.settings.epoch}, [self.world.fd])
+        region.send(self.control, {"kind": "stats"}, [self.stats.region.fd])
+        if self.settings.node_info:
+            self._meta = meta.Meta(self.settings.node_info, Path(self.settings.data))
+        waiter = select.poll()
+        waiter.register(self.control, select.POLLIN)
+        if self.watch.fd >= 0:
+            waiter.register(self.watch.fd, select.POLLIN)
+        while not self.ending:
+            applied = self._turn()
+            self._sleep(waiter, 0.0 if applied or self.settings.wait == "spin" else PARK_SECONDS)
+        self._last_checkpoint()
+
+    def _turn(self) -> int:
+        now_ns = time.monotonic_ns()
+        applied = self.follower.poll(now_ns)
+        feed = self.follower.feed(now_ns)
+        changed = int(self.state.status[0]["state"]) != feed
+        if changed:
+            self.state.status["state"] = feed
+            _log("feed", {"state": Feed(feed).name.lower(), "height": int(self.state.status[0]["height"])})
+        if applied or changed:
+            self.state.status["applied_ns"] = time.time_ns()
+            self._ring()
+            self.stats.observe("poll_ns", time.monotonic_ns() - now_ns)
+        if now_ns - self._beat_ns >= BEAT_NS:
+            self._beat_ns = now_ns
+            self.world.beat(now_ns)
+            self._count()
+        if now_ns - self._renewed_ns >= RENEW_NS:
+            self._renewed_ns = now_ns
+            self.watch.renew()
+            described = self._meta.collect(self.state) if self._meta else None
+            if described is not None:
+                region.send(self.control, {"kind": "meta", "path": str(described)})
+        self._maybe_checkpoint(now_ns)
+        return applied
+
+    def _sleep(self, waiter: select.poll, seconds: float) -> None:
+        if seconds and self.follower.paced:
+            seconds = PACED_SECONDS
+        for fd, _ in waiter.poll(seconds * 1000):
+            if fd == self.control.fileno():
+                self._hear()
+            else:
+                self.watch.drain()
+
+    def _hear(self) -> None:
+        """Take one message of the supervisor; its end is ours."""
+        try:
+            message, fds = region.receive(self.control)
+        except (ConnectionError, OSError):
+            self.ending = True
+            return
+        if message.get("kind") == "gateway" and len(fds) == 2:
+            self._meet(int(message["index"]), fds)
+        elif message.get("kind") == "drain":
+            self.ending = True
+        else:
+            for fd in fds:
+                os.close(fd)
+
+    def _meet(self, index: int, fds: list[int]) -> None:
+        """A gateway has started: here is its bell, and the descriptor that wakes it."""
+        try:
+            page = stats.attach(fds[0])
+        except region.Refused as refused:
+            _log("gateway_refused", {"index": index, "why": str(refused)})
+            for fd in fds:
+                os.close(fd)
+            return
+        if index in self.bells:
+            old, eventfd = self.bells[index]
+            old.close()
+            os.close(eventfd)
+        self.bells[index] = (page, fds[1])
+
+    def _ring(self) -> None:
+        rung = wait.ring_bells(
+            [page.arrays["bell"] for page, _ in self.bells.values()], [fd for _, fd in self.bells.values()]
+        )
+        self.stats.add("bells", rung)
+
+    def _count(self) -> None:
+        for name in COUNTERS:
+            self.stats.set(name, self.follower.counts[name])
+        for name in KERNEL_COUNTERS:
+            self.stats.set(name, int(self.state.heap[0][name]))
+
+    # --- checkpoints ----------------------------------------------------------------------------------------
+
+    def _maybe_checkpoint(self, now_ns: int) -> None:
+        """Copy the state out now and then, and have a thread write it."""
+        if self._writing is not None and self._writing.done():
+            writing, self._writing = self._writing, None
+            if writing.exception() is not None:
+                _log("checkpoint_failed", {"why": str(writing.exception())})
+        due = now_ns - self._saved_ns >= self.settings.checkpoint_seconds * 1e9
+        height = int(self.state.status[0]["height"])
+        if self._writing is None and due and height != self._saved_height:
+            self._saved_ns = now_ns
+            taken = self.follower.checkpoint()
+            if taken is not None:
+                self._saved_height = height
+                self._writing = self._pool.submit(checkpoint.save, taken, self.checkpoints)
+
+    def _last_checkpoint(self) -> None:
+        self._pool.shutdown()
+        taken = self.follower.checkpoint()
+        if taken is not None and taken.head.height != self._saved_height:
+            checkpoint.save(taken, self.checkpoints)
+
+
+def _source(settings: Settings, data: Path) -> Source:
+    if settings.node_info is not None:
+        return NodeSource(settings.node_info, data / "node-snapshot.json")
+    return FileSource(Path(settings.snapshot)) if settings.snapshot is not None else NoSource()
+
+
+def _log(event: str, facts: dict[str, Any]) -> None:
+    """One JSON line on stderr, which is the supervisor's to keep."""
+    line = {"event": event, "time_ms": time.time_ns() // 1_000_000, "process": "engine", **facts}
+    sys.stderr.buffer.write(msgspec.json.encode(line) + b"\n")
+    sys.stderr.flush()
+
+
+def main(arguments: dict[str, str]) -> int:
+    """Run until the end; the exit code."""
+    settings = msgspec.json.decode(arguments["--settings"], type=Settings)
+    control = socket.socket(fileno=int(arguments["--control-fd"]))
+    if settings.cpu is not None:
+        os.sched_setaffinity(0, {settings.cpu})
+    runner = Runner(settings, control)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's: the supervisor drains us in order
+
+    def end(*_: Any) -> None:
+        if runner.ending:
+            os._exit(1)
+        runner.ending = True
+
+    signal.signal(signal.SIGTERM, end)
+    runner.run()
+    return 0
