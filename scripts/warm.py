@@ -27,10 +27,13 @@ CACHES = ROOT / ".cache" / "numba"
 MODULES = [
     "shm.broadcast",
     "shm.region",
+    "shm.rows",
     "shm.seqlock",
     "shm.spsc",
     "shm.stats",
     "shm.wait",
+    "engine.follow.parse",
+    "gateway.encode",
 ]
 
 PACKAGES = ["engine", "gateway", "shm"]
