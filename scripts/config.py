@@ -38,8 +38,8 @@ class Follow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     snapshot: str | None = None  # file; or ask the node itself:
     node_info: str | None = None  # URL of the node's info server
     replay_speed: str | int | float | None = None  # of a recorded directory; none: it is live
-    check_seconds: Seconds = 300.0  # between two comparisons with a new snapshot
-    checkpoint_seconds: Seconds = 1.0
+    check_seconds: Seconds = 60.0  # between two comparisons with a new snapshot
+    checkpoint_seconds: Seconds = 5.0
     silent_ms: Annotated[int, Meta(ge=1)] = 2_000  # without a block, before the source is called silent
 
 
@@ -53,21 +53,20 @@ class Gateway(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Capacity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[capacity]: rows of each table of the world. Memory is taken as it is used, never more than this."""
+    """[capacity]: rows of each table of the world. Rings and
+    indexes are rounded up to powers of two; memory is taken as it is used."""
 
     markets: Count = constants.MARKETS_MAX
     accounts: Count = constants.ACCOUNTS_MAX
     orders: Count = constants.ORDERS_MAX
     levels: Count = constants.LEVELS_MAX
+    names: Count = constants.NAMES_MAX
     events: Count = constants.EVENTS_MAX
     trades: Count = constants.TRADES_MAX
     fills: Count = constants.FILLS_MAX
     closed: Count = constants.CLOSED_MAX
     rejected: Count = constants.REJECTED_MAX
     buckets: Count = constants.BUCKETS_MAX
-
-
-RINGS = ("events", "trades", "fills", "closed", "rejected", "buckets")  # powers of two: positions are masked
 
 
 class Cores(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -124,6 +123,9 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
         return msgspec.json.encode(self).decode()
 
 
+_SECTIONS = {"follow", "gateway", "capacity", "cores"}
+
+
 def load(file: str | None, given: dict[str, Any]) -> Config:
     """Merge defaults, the TOML file and `given`, in rising order of strength. Raises Invalid.
 
@@ -169,7 +171,8 @@ def _in_toml_words(text: str) -> str:
     if found is None:
         return text
     what, section, key = found.groups()
-    where = " ".join(part for part in (section if key is None else f"[{section}]", key) if part)
+    names = [f"[{section}]" if section in _SECTIONS else section, key]
+    where = " ".join(name for name in names if name)
     return f"{where}: {what}" if where else what
 
 
@@ -185,9 +188,6 @@ def _check(config: Config) -> None:
     if follow.node_info is not None and not follow.node_info.startswith(("http://", "https://")):
         raise Invalid(f"--node-info {follow.node_info!r}: expected a URL, as http://127.0.0.1:3001")
     replay_speed(follow.replay_speed)
-    for name in RINGS:
-        if (rows := getattr(config.capacity, name)).bit_count() != 1:
-            raise Invalid(f"[capacity] {name}: {rows} is not a power of two")
     if cores.gateways and len(cores.gateways) != config.gateway.count:
         raise Invalid(f"[cores] gateways: {len(cores.gateways)} cores for {config.gateway.count} gateways")
     named = [core for core in (cores.engine, *cores.gateways) if core is not None]
