@@ -12,9 +12,12 @@ from collections import deque
 from pathlib import Path
 from typing import Any, TextIO
 
+import msgspec
+
 FILE_BYTES_MAX = 16 << 20  # then the file becomes ringside.log.1, and the one before it is dropped
 TEXT_MAX = 4_000  # characters of one line
 RECENT_MAX = 6  # lines kept for the screen
+_OURS = {"time", "time_ms", "process", "level", "who", "text", "unshown"}  # said by this log of every line
 
 
 class Log:
@@ -30,12 +33,23 @@ class Log:
         self.lost_count = 0
         self._open()
 
-    def write(self, text: str, *, who: str = "supervisor", level: str = "info", **facts: Any) -> None:
-        """level: info, warning or error. facts: anything JSON can hold; shown to people as name=value."""
+    def write(
+        self,
+        text: str,
+        *,
+        who: str = "supervisor",
+        level: str = "info",
+        unshown: dict[str, Any] | None = None,
+        **facts: Any,
+    ) -> None:
+        """level: info, warning or error. facts: anything JSON can hold, shown to people as name=value.
+
+        unshown: more facts, for the file alone.
+        """
         now = time.time()
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03d}Z"
         text = text[:TEXT_MAX]
-        self._append({"time": stamp, "level": level, "who": who, "text": text, **facts})
+        self._append({"time": stamp, "level": level, "who": who, "text": text, **facts, **(unshown or {})})
         shown = " ".join([text, *(f"{name}={value}" for name, value in facts.items())])
         mark = "" if level == "info" else f"{level}: "
         line = f"{time.strftime('%H:%M:%S', time.localtime(now))} {who}: {mark}{printable(shown)}"
@@ -43,11 +57,22 @@ class Log:
         if self.people is not None:
             say(self.people, line + "\n")
 
+    def forward(self, who: str, line: str) -> None:
+        """Take over a line that a child has printed. A JSON object with an `event` keeps its facts."""
+        try:
+            facts = json.loads(line)
+            text = facts.pop("event")
+        except (ValueError, RecursionError, TypeError, AttributeError, KeyError):
+            text, facts = line, {}
+        if not isinstance(text, str):
+            text, facts = line, {}
+        self.write(text, who=who, **{name: facts[name] for name in facts if name not in _OURS})
+
     def close(self) -> None:
         os.close(self._file)
 
     def _append(self, entry: dict[str, Any]) -> None:
-        line = json.dumps(entry, default=str).encode() + b"\n"
+        line = json.dumps(entry, default=_plain).encode() + b"\n"
         try:
             if self._size + len(line) > FILE_BYTES_MAX:
                 self.path.replace(self.path.with_suffix(".log.1"))
@@ -61,6 +86,10 @@ class Log:
     def _open(self) -> None:
         self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._size = os.fstat(self._file).st_size
+
+
+def _plain(value: Any) -> Any:
+    return msgspec.to_builtins(value) if isinstance(value, msgspec.Struct) else str(value)
 
 
 def say(out: TextIO, text: str) -> bool:
