@@ -134,13 +134,12 @@ class Watcher:
     def _state(self, world: Any, feed: int) -> str:
         if self._supervisor.is_stopping.is_set():
             return "STOPPING"
-        if self._supervisor.engine.child is None:
-            return "ENGINE DOWN: starting it again; the books are old"
         if world is None:
             return "STARTING"
-        age_ns = world.heartbeat_age_ns(time.monotonic_ns())
-        if age_ns > DEAD_NS:
-            return f"ENGINE SILENT for {age_ns / 1e9:.0f} s; the books are old"
+        if self._supervisor.engine.child is None:
+            return "ENGINE DOWN: starting it again; the books are old"
+        if world.heartbeat_age_ns(time.monotonic_ns()) > DEAD_NS:
+            return "ENGINE BUSY OR STUCK: the books are old"
         return _STATES.get(codes.Feed(feed), "LIVE")
 
     def _read_world(self, world: Any) -> dict[str, Any]:
