@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from scripts import config as configuration
 from scripts import instance, log, screen, warm
 from scripts.config import Config
 from scripts.supervisor import OURS, Programs, Supervisor
@@ -56,7 +55,7 @@ async def _run(
     faults: list[str] = []
     _watch_signals(supervisor, story)
     _watch_faults(supervisor, story, faults)
-    story.write("start", pid=os.getpid(), version=version, settings=configuration.to_toml(config))
+    story.write("start", pid=os.getpid(), version=version, unshown={"settings": config})
     if node_port is None and (doubt := doubts_about(node_data)):
         story.write(doubt, level="warning")
     try:

@@ -196,10 +196,8 @@ class Supervisor:
             assert role.hear is not None
             role.hear(role, message, fds)
 
-        def print_line(text: str) -> None:
-            self._log.write(text, who=role.name)
-
-        role.child = Child(role.arguments(), print_line, hear if role.hear else None, role.inherited)
+        on_line = partial(self._log.forward, role.name)
+        role.child = Child(role.arguments(), on_line, hear if role.hear else None, role.inherited)
         self._log.write(f"{role.name} started", pid=role.child.pid)
         if role.greet:
             role.greet(role)
