@@ -32,7 +32,6 @@ MODULES = [
     "shm.spsc",
     "shm.stats",
     "shm.wait",
-    "engine.follow.parse",
     "gateway.encode",
 ]
 
