@@ -19,9 +19,9 @@ ORDER = {  # a module imports only what stands before it in its package; a new f
     "shm": "constants codes units layout atomics seqlock spsc broadcast wait index rows region stats",
     "engine": "state book history apply image verify publish "
     "follow.records follow.scan follow.intern follow.events follow.decode follow.snapshot follow.parse "
-    "follow.tail follow.join follow.meta follow.bootstrap follow.checkpoint follow.check follow.watch "
+    "follow.tail follow.join follow.bootstrap follow.meta follow.checkpoint follow.check follow.watch "
     "follow.follower follow.runner follow.__main__",
-    "gateway": "errors schema codec numbers encode world channels rings fanout http accept ws front "
+    "gateway": "errors schema codec numbers encode world interest channels rings fanout http accept ws front "
     "session feed info server __main__",
 }
 ONLY_IN = {  # a library, and the only files that may import it
