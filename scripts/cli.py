@@ -5,7 +5,8 @@
     ringside config [the same options]          print the settings in effect, as a configuration file
 
 Exit codes: 0 ended by a signal, after everything was drained; 1 a fault of ours; 2 settings that cannot be
-used, or something else has the port or the data directory; 128 + signal: ended at once by a second one.
+used; 75 something else has the port or the data directory, or they cannot be had: it may work later;
+128 + signal: ended at once by a second one.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from scripts import config as configuration
 from scripts import instance, warm
 from scripts.config import Config
 
-EXIT_REFUSED = 2
+EXIT_REFUSED, EXIT_BUSY = 2, 75
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -40,9 +41,12 @@ def run(arguments: Sequence[str]) -> int:
         from scripts import follow  # numba comes with it, which --help need not wait for
 
         return follow.run(config, version())
-    except (configuration.Invalid, instance.Busy, OSError) as error:
+    except configuration.Invalid as error:
         print(f"ringside: {error}", file=sys.stderr)
         return EXIT_REFUSED
+    except (instance.Busy, OSError) as error:
+        print(f"ringside: {error}", file=sys.stderr)
+        return EXIT_BUSY
 
 
 def _print_config(given: argparse.Namespace) -> int:

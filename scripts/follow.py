@@ -109,9 +109,10 @@ def _watch_faults(supervisor: Supervisor, story: log.Log, faults: list[str]) -> 
 
 async def _show(supervisor: Supervisor, config: Config, story: log.Log, port: int) -> None:
     """Keep the screen up to date until everything has ended."""
+    host = config.gateway.host
     watcher = screen.Watcher(
         supervisor,
-        address=f"{config.gateway.host}:{port}",
+        address=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
         source="a simulated node" if config.follow.simulated else str(config.follow.node_data),
         data=config.data,
         is_recording=config.follow.replay_speed is not None,

@@ -58,7 +58,7 @@ def test_a_directory_or_port_that_cannot_be_had_is_told_likewise(monkeypatch, ca
         raise error
 
     monkeypatch.setattr(follow, "run", refuse)
-    assert cli.run(["follow", "--simulated"]) == cli.EXIT_REFUSED
+    assert cli.run(["follow", "--simulated"]) == cli.EXIT_BUSY
     assert capsys.readouterr().err.startswith("ringside: ")
 
 
