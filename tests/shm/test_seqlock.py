@@ -176,7 +176,7 @@ def test_the_machine_code_looks_at_the_sequence_on_both_sides_of_the_copy():
 
 @njit
 def write_plain(cells, value):
-    """The seqlock of an afternoon: it reads well, and LLVM keeps one of its two stores, and of its two looks."""
+    """The seqlock of an afternoon: of its two stores, and of its two looks below, LLVM keeps one."""
     cell = cells[0]
     cell.sequence += 1
     cell.words[0] = value
@@ -246,7 +246,7 @@ def test_the_race_catches_what_is_wrong(name):
     races = [Race(MUTANTS[name], LONG), Race(MUTANTS[name], VERY_LONG)]
     for _ in range(20):
         for race in races:
-            if any(race.in_threads(dwell, 0, 50_000).mixed > 0 for dwell in (0, 1, 5, 20)):
+            if any(race.in_threads(dwell, 0, 20_000).mixed > 0 for dwell in (0, 1, 5, 20)):
                 return
     pytest.fail("the race lets a broken lock pass")
 
@@ -277,7 +277,7 @@ def test_two_processes_race_over_one_mapping():
 def test_a_writer_killed_anywhere_leaves_a_whole_publication(pytestconfig):
     race, inside = Race(SOUND, LONG), 0
     out, chance = np.zeros(1, race.cells.dtype), random.Random(4)
-    kills = 2_000 if pytestconfig.getoption("--soak") else 100
+    kills = 2_000 if pytestconfig.getoption("--soak") else 50
     for _ in range(kills):
         published, pid = race.heads["latest"][0], forked_writer(race, dwell=20)
         while race.heads["latest"][0] == published:
