@@ -213,7 +213,7 @@ class _Head:
 def _parse(raw: bytes, limits: Limits, peer: str) -> tuple[HttpRequest, int]:
     """Return the request of the head `raw` and the bytes of its body. Raises HttpRefusal."""
     lines = raw.count(b"\r\n")
-    if raw.count(b"\n") != lines or raw.count(b"\r") != lines:
+    if raw.count(b"\n") != lines or raw.count(b"\r") != lines:  # llhttp skips them before the first line
         raise HttpRefusal(400, "a line must end with CR LF")
     head = _Head()
     parser = httptools.HttpRequestParser(head)
@@ -256,9 +256,9 @@ def _split(target: bytes) -> tuple[str, str]:
     if target[:7].lower() == b"http://":
         _, slash, rest = target[7:].partition(b"/")
         target = b"/" + rest
-    if not target.isascii() or not (target.startswith(b"/") or target == b"*"):
+    if not (target.startswith(b"/") or target == b"*"):
         raise HttpRefusal(400, "malformed request target")
-    path, _, query = target.decode("ascii").partition("?")
+    path, _, query = target.decode("latin-1").partition("?")
     return path, query
 
 

@@ -154,6 +154,7 @@ def serving(application=None, origins=None, **limits: Any) -> Iterator[Served]:
         thread.join(PATIENCE)
     assert not thread.is_alive()
     assert served.front.counts.open == 0, "a seat was not left"
+    assert served.front._acceptors[0]._seats == {}, "an address is still counted"
 
 
 class Client:
@@ -178,11 +179,8 @@ class Client:
             self.socket.sendall(piece)
 
     def more(self) -> bool:
-        """Read some bytes; False at the end of the stream."""
-        try:
-            chunk = self.socket.recv(1 << 20)
-        except ConnectionResetError:
-            chunk = b""
+        """Read some bytes; False at the end of the stream. A reset is an error: it may cost an answer."""
+        chunk = self.socket.recv(1 << 20)
         self.unread += chunk
         return bool(chunk)
 
@@ -206,6 +204,7 @@ class Client:
             assert self.more(), f"no answer: {self.unread!r}"
         head, _, self.unread = self.unread.partition(b"\r\n\r\n")
         first, *lines = head.decode().split("\r\n")
+        assert first.startswith("HTTP/1.1 "), f"bytes before an answer: {first}"
         return int(first.split(" ")[1]), dict(line.lower().split(": ", 1) for line in lines)
 
     def answer(self) -> tuple[int, dict[str, str], bytes]:

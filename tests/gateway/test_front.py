@@ -1,5 +1,8 @@
 """HTTP is answered in order and within its limits, whatever a client sends and however it cuts it."""
 
+import asyncio
+import time
+
 import h11
 import pytest
 from hypothesis import given, settings
@@ -138,6 +141,20 @@ def test_an_answer_that_is_none_is_a_fault(nonsense):
         assert len(served.faults) == 1
 
 
+def test_an_awaited_answer_may_take_longer_than_a_request_may():
+    with (
+        serving(head_seconds=0.05, body_seconds=0.05, idle_seconds=0.05) as served,
+        Client(served.port) as client,
+    ):
+        client.send(request("POST", "/later", b"x")[:-1])
+        served.until(lambda: served.front.counts.open == 1)
+        client.send(b"x")
+        served.until(lambda: served.application.waiting)
+        time.sleep(0.3)
+        served.call(lambda: served.application.waiting[0].set_result(None))
+        assert client.answer()[::2] == (200, b"x")
+
+
 def test_who_goes_away_cancels_only_its_own_answer():
     with serving() as served, Client(served.port) as stays:
         waiting = served.application.waiting
@@ -207,6 +224,7 @@ def test_a_large_last_answer_is_read_to_its_end():
     with serving(linger_seconds=0.05) as served, Client(served.port, 4096) as client:
         served.application.answer = lambda path, body, request: HttpAnswer(b"x" * 3_000_000)
         client.send(request("POST", "/info", connection="close"))
+        time.sleep(0.3)  # much longer than we linger, once all is read
         assert client.answer()[2] == b"x" * 3_000_000
         assert client.to_the_end() == b""
 
@@ -324,6 +342,8 @@ HEAD = b"POST /info HTTP/1.1\r\nHost: a\r\n"
     b"GET /page\r\n\r\n",  # HTTP/0.9
     b"GET /page\r\nHost: a\r\n\r\n",
     b"GET /page\nHost: a\n\n",
+    b"\nGET /page HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"\rGET /page HTTP/1.1\r\nHost: a\r\n\r\n",
     b"GET /page\r\n",  # and no more
     b"GET /page HTTP/0.9\r\nHost: a\r\n\r\n",
     b"GET /page HTTP/1.2\r\nHost: a\r\n\r\n",
@@ -404,6 +424,13 @@ def test_a_bad_handshake_is_refused_and_may_be_mended(headers, status):
         assert served.faults == []
 
 
+def test_a_handshake_has_no_body():
+    with serving() as served, Client(served.port) as client:
+        client.send(handshake().replace(b"content-length: 0", b"content-length: 2") + b"{}")
+        assert client.answer()[0] == 400
+        assert served.application.talks == []
+
+
 def test_only_get_opens_a_websocket():
     with serving() as served, Client(served.port) as client:
         client.send(handshake().replace(b"GET", b"POST", 1))
@@ -465,6 +492,18 @@ def test_draining_answers_what_is_in_flight_and_says_goodbye():
         assert served.application.asked[-1] == ("/later", b"late")
 
 
+def test_no_websocket_is_opened_while_draining():
+    with serving() as served, Client(served.port) as client:
+        client.send(handshake()[:-1])
+        served.until(lambda: served.front.counts.open == 1)
+        served.call(lambda: asyncio.sleep(0.05))  # for the half head to be read
+        served.call(lambda: setattr(served.front, "draining", True))
+        client.send(handshake()[-1:])
+        status, headers, body = client.answer()
+        assert (status, headers["connection"], body) == (503, "close", b"null")
+        assert served.application.talks == []
+
+
 def test_draining_ends_at_its_deadline():
     with serving() as served, Client(served.port) as asks, Client(served.port) as ws:
         ws.websocket()
@@ -502,6 +541,15 @@ PIECES = [
     b"Upgrade: x\r\nConnection: upgrade\r\n", b"0\r\n\r\n",
 ]  # fmt: skip
 raws = st.lists(st.sampled_from(PIECES), max_size=14).map(b"".join)
+
+
+def test_two_requests_survive_every_cut():
+    raw = request("POST", "/info", b"\r\n\r\n", filler="x" * 50) + request("GET", "/page") + b"\r\n"
+    whole = read(raw, [])
+    assert len(whole[0]) == 2
+    assert read(raw, list(range(len(raw)))) == whole
+    for cut in range(len(raw)):
+        assert read(raw, [cut]) == whole
 
 
 @settings(max_examples=300)

@@ -351,6 +351,23 @@ def test_memory_that_was_written_may_be_reused_while_the_socket_is_backed_up():
         assert served.call(lambda: talk.connection.write_frames(ws.frame(b"x")))
 
 
+def test_a_small_backlog_is_told_and_its_end_too():
+    with serving() as served, Client(served.port, 4096) as client:
+        client.websocket()
+        talk = served.application.talks[0]
+
+        def fill():
+            count = 1
+            while talk.connection.write_frames(ws.frame(b"x" * 1000)):
+                count += 1
+            return count, talk.connection.backlog_bytes
+
+        count, backlog = served.call(fill)
+        assert 0 < backlog <= 1004
+        assert [client.frame() for _ in range(count)] == [(TEXT, b"x" * 1000)] * count
+        served.until(lambda: talk.drained_count == 1)
+
+
 def test_a_client_that_does_not_read_is_closed_and_its_memory_bounded():
     with serving(close_seconds=0.05) as served, Client(served.port, 4096) as client:
         client.websocket()
