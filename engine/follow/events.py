@@ -11,7 +11,6 @@ places, so their keys are taken as they come; every other event has its keys in 
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from engine.follow import intern
 from engine.follow.scan import (
@@ -21,6 +20,7 @@ from engine.follow.scan import (
     WORD,
     decimal,
     hexadecimal,
+    kernel,
     key_end,
     long_decimal,
     moment,
@@ -28,6 +28,7 @@ from engine.follow.scan import (
     quote,
     same,
     skip,
+    step,
     value_end,
     whole,
 )
@@ -42,6 +43,11 @@ NO_TWAP = -1
 _BLANK_EVENT, _BLANK_FILL = np.zeros(1, EVENT), np.zeros(1, FILL)
 _BUY, _SELL = int(codes.Side.BUY), int(codes.Side.SELL)
 _A, _B = ord("A"), ord("B")
+_LIMIT, _GTC, _ALO = codes.TYPE_LIMIT, codes.TIF_GTC, codes.NAMES.index("Alo")
+_PLAIN = (
+    ',"triggerCondition":"N/A","isTrigger":false,"triggerPx":"0.0","children":[]'
+    ',"isPositionTpsl":false,"reduceOnly":false,"orderType":"Limit"'
+)
 _NONE, _ABOVE, _BELOW, _TRIGGERED = (int(condition) for condition in codes.Condition)
 _STATUS, _NEW = int(codes.EventKind.STATUS), int(codes.EventKind.NEW)
 _UPDATE, _REMOVE = int(codes.EventKind.UPDATE), int(codes.EventKind.REMOVE)
@@ -60,14 +66,14 @@ class Block(NamedTuple):
     time_end: int
 
 
-@njit(cache=True, nogil=True)
+@step
 def text_end(text, at, longest):
     """Find the end of the string text[at:] of 1 to `longest` bytes that can be interned, or FAR."""
     end = quote(text, at)
     return end if 1 <= end - at <= longest and at + WORD <= len(text) else FAR
 
 
-@njit(cache=True, nogil=True)
+@step
 def side(text, at):
     """Read `A"` or `B"`: (side, the position behind the quote)."""
     letter = peek(text, at)
@@ -76,7 +82,7 @@ def side(text, at):
     return 0, FAR
 
 
-@njit(cache=True, nogil=True)
+@step
 def boolean(text, at, bit):
     """Read true as `bit` or false as 0."""
     if peek(text, at) == ord("t"):
@@ -84,7 +90,7 @@ def boolean(text, at, bit):
     return 0, skip(text, at, "false")
 
 
-@njit(cache=True, nogil=True)
+@step
 def cloid(text, at, record):
     """Read a cloid or null; give the flag and the position."""
     if peek(text, at) == QUOTE:
@@ -93,7 +99,7 @@ def cloid(text, at, record):
     return 0, skip(text, at, "null")
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def condition(text, at):
     """Read the string of a trigger condition, skipping its price: (condition, position behind the quote)."""
     sign = peek(text, at)
@@ -107,9 +113,26 @@ def condition(text, at):
     return _BELOW, skip(text, quote(text, skip(text, at, "Price below ")), '"')
 
 
-@njit(cache=True, nogil=True)
-def trigger_part(text, at, record):
-    """Read from triggerCondition to reduceOnly."""
+@step
+def tif(text, at, tables, record):
+    """Read a time in force, or null."""
+    for known, after in ((_ALO, skip(text, at, '"Alo"')), (_GTC, skip(text, at, '"Gtc"'))):
+        if after != FAR:
+            record.tif = known
+            return after
+    if peek(text, at) != QUOTE:
+        record.tif = codes.NONE_NAME
+        return skip(text, at, "null")
+    end = text_end(text, at + 1, NAME_BYTES)
+    after = skip(text, end, '"')
+    if after != FAR:
+        record.tif = intern.name_of(tables, text, at + 1, end - at - 1)
+    return after
+
+
+@kernel
+def kind_part(text, at, tables, record):
+    """Read from triggerCondition to orderType: what kind of order it is."""
     record.condition, at = condition(text, skip(text, at, ',"triggerCondition":"'))
     trigger, at = boolean(text, skip(text, at, ',"isTrigger":'), _IS_TRIGGER)
     record.trigger_price, at = decimal(text, skip(text, at, ',"triggerPx":"'))
@@ -120,12 +143,17 @@ def trigger_part(text, at, record):
     tpsl, at = boolean(text, skip(text, at, ',"isPositionTpsl":'), _POSITION_TPSL)
     reduce_only, at = boolean(text, skip(text, at, ',"reduceOnly":'), _REDUCE_ONLY)
     record.flags = trigger | tpsl | reduce_only
-    return skip(text, at, ',"orderType":"')
+    kind = skip(text, at, ',"orderType":"')
+    end = text_end(text, kind, NAME_BYTES)
+    after = skip(text, end, '"')
+    if after != FAR:
+        record.order_type = intern.name_of(tables, text, kind, end - kind)
+    return after
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def order_object(text, at, tables, record):
-    """Read an order, in a status or in a snapshot, into the fields that it shares with an EVENT."""
+    """Read an order, in a status or in a snapshot, into a blank record's fields that it shares with an EVENT."""
     coin = skip(text, at, '{"coin":"')
     coin_end = text_end(text, coin, MARKET_NAME_BYTES)
     record.side, at = side(text, skip(text, coin_end, '","side":"'))
@@ -133,28 +161,23 @@ def order_object(text, at, tables, record):
     record.quantity, at = decimal(text, skip(text, at, ',"sz":"'))
     record.order, at = whole(text, skip(text, at, ',"oid":'))
     record.timestamp_ms, at = whole(text, skip(text, at, ',"timestamp":'))
-    order_type = trigger_part(text, at, record)
-    type_end = text_end(text, order_type, NAME_BYTES)
-    record.original, at = decimal(text, skip(text, type_end, '","origSz":"'))
-    at = skip(text, at, ',"tif":')
-    tif, tif_end = at + 1, at
-    if peek(text, at) == QUOTE:
-        tif_end = text_end(text, tif, NAME_BYTES)
-        at = skip(text, tif_end, '"')
+    plain = skip(text, at, _PLAIN)
+    if plain != FAR:  # as nine of ten
+        record.order_type, at = _LIMIT, plain
     else:
-        at = skip(text, at, "null")
+        at = kind_part(text, at, tables, record)
+    record.original, at = decimal(text, skip(text, at, ',"origSz":"'))
+    at = tif(text, skip(text, at, ',"tif":'), tables, record)
     has_cloid, at = cloid(text, skip(text, at, ',"cloid":'), record)
     record.flags |= has_cloid
     at = skip(text, at, "}")
-    if at == FAR:
-        return FAR
-    record.market = intern.market_of(tables, text, coin, coin_end - coin)
-    record.order_type = intern.name_of(tables, text, order_type, type_end - order_type)
-    record.tif = codes.NONE_NAME if tif_end < tif else intern.name_of(tables, text, tif, tif_end - tif)
-    return CROWDED if record.market == NO_MARKET else at
+    if at != FAR:
+        record.market = intern.market_of(tables, text, coin, coin_end - coin)
+        return CROWDED if record.market == NO_MARKET else at
+    return at
 
 
-@njit(cache=True, nogil=True)
+@step
 def provenance(text, at):
     """Skip a hash and a builder, which older nodes leave out, and give the place of the status text."""
     after = skip(text, at, ',"hash":null,"builder":null,"status":"')
@@ -169,7 +192,7 @@ def provenance(text, at):
     return skip(text, at, ',"status":"')
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def status(text, at, block, tables, records, count):
     """Read an order status into records[count]."""
     records[count] = _BLANK_EVENT[0]
@@ -196,7 +219,7 @@ def status(text, at, block, tables, records, count):
     return at
 
 
-@njit(cache=True, nogil=True)
+@step
 def diff_side(text, at):
     """Read `"side":` with A, B, Ask or Bid, where a node tells it: (side, the position behind its comma)."""
     start = skip(text, at, '"side":"')
@@ -212,7 +235,7 @@ def diff_side(text, at):
     return told, skip(text, at, ",")
 
 
-@njit(cache=True, nogil=True)
+@step
 def change(text, at, record):
     """Read what a diff does to its order."""
     size = skip(text, at, '{"new":{"sz":"')
@@ -230,7 +253,7 @@ def change(text, at, record):
     return skip(text, at, '"remove"')
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def diff(text, at, block, tables, records, count):
     """Read a raw book diff into records[count]; nodes put the price behind the side, or first."""
     records[count] = _BLANK_EVENT[0]
@@ -260,7 +283,7 @@ def diff(text, at, block, tables, records, count):
     return at
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def fill_head(text, at, record):
     """Read the keys of a fill that come first and in this order, to `crossed`: (texts, the position behind
     them).
@@ -290,7 +313,7 @@ _FEE, _TID, _CLOID, _FEE_TOKEN, _TWAP, _BUILDER_FEE, _LIQUIDATED, _OTHER = range
 _REQUIRED = (1 << _FEE) | (1 << _TID)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def tail_key(text, at):
     """Tell which key of a fill's tail stands at text[at:], and where its value begins."""
     keys = (
@@ -308,7 +331,7 @@ def tail_key(text, at):
     return _OTHER, key_end(text, at)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def liquidation(text, at, tables, record):
     """Read a fill's liquidation, or null."""
     if peek(text, at) == ord("n"):
@@ -324,7 +347,7 @@ def liquidation(text, at, tables, record):
     return at
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def tail_value(text, at, key, tables, record):
     """Read the value of a key of a fill's tail."""
     if key == _FEE:
@@ -355,7 +378,7 @@ def tail_value(text, at, key, tables, record):
     return at
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def fill(text, at, block, tables, records, count):
     """Read a fill into records[count]: the keys of its head in order, those of its tail as they come, each
     once.

@@ -7,9 +7,8 @@ shared. A row that someone else added is found too: the indexes catch up before 
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
-from engine.follow.scan import WORD, word
+from engine.follow.scan import WORD, kernel, word
 from shm import codes, index
 from shm.constants import ADDRESS_BYTES, MARKET_NAME_BYTES, NAME_BYTES, PLACES
 from shm.layout import NO_ACCOUNT, NO_MARKET, NO_SLOT
@@ -19,6 +18,7 @@ _SCALES = np.array(POWERS, np.int64)
 _PERP, _SPOT = int(codes.MarketKind.PERP), int(codes.MarketKind.SPOT)
 _BUILDER, _OUTCOME = int(codes.MarketKind.BUILDER), int(codes.MarketKind.OUTCOME)
 _AT, _HASH, _SLASH, _COLON = (ord(sign) for sign in "@#/:")
+RECENT = 1 << 12  # most statuses come from some hundred accounts
 
 
 class Tables(NamedTuple):
@@ -34,6 +34,7 @@ class Tables(NamedTuple):
     market_words: np.ndarray  # i8[], private
     name_words: np.ndarray
     indexed: np.ndarray  # i8[2]: rows of markets and of names that the private indexes hold
+    recent: np.ndarray  # i8[RECENT]: rows of accounts seen lately, plus one, by a few bits of their address
 
 
 def tables(markets, names, accounts, account_index, counts) -> Tables:
@@ -43,11 +44,11 @@ def tables(markets, names, accounts, account_index, counts) -> Tables:
             names[row]["text"][: len(text)] = np.frombuffer(text.encode(), np.uint8)
         counts[0]["name_count"] = len(codes.NAMES)
     words = [np.zeros(4 << (len(rows) - 1).bit_length(), np.int64) for rows in (markets, names)]
-    private = (*words, np.zeros(2, np.int64))
+    private = (*words, np.zeros(2, np.int64), np.zeros(RECENT, np.int64))
     return Tables(markets, names, accounts, account_index, counts, markets["name"], names["text"], *private)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _words(text, start, length):
     """Give the first and the last eight bytes of text[start:start+length], zero filled; together they are
     short texts.
@@ -58,7 +59,7 @@ def _words(text, start, length):
     return word(text, start), word(text, start + length - WORD)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _find(words, texts, text, start, length):
     """Return (row or NO_SLOT, the place in `words` where the search ended) of text[start:start+length].
 
@@ -79,7 +80,7 @@ def _find(words, texts, text, start, length):
     return NO_SLOT, at
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _same(held, text, start, length):
     """Compare held[8:length] with text[start+8:start+length]."""
     differs = word(held, length - WORD) ^ word(text, start + length - WORD)
@@ -88,7 +89,7 @@ def _same(held, text, start, length):
     return differs == 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _length(held):
     """Count the bytes of a zero-filled text."""
     length = 0
@@ -97,7 +98,7 @@ def _length(held):
     return length
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _catch_up(words, texts, first, end):
     """Index the rows texts[first:end], which someone else added."""
     for row in range(first, end):
@@ -107,7 +108,7 @@ def _catch_up(words, texts, first, end):
             words[at] = row + 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _kind(text, start, length):
     """Tell a market's kind from its name: "@n", "A/B" spot, "dex:COIN" builder, "#n" outcome, else a perp."""
     if text[start] == _AT:
@@ -122,7 +123,7 @@ def _kind(text, start, length):
     return _PERP
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _add_market(tables, text, start, length, at):
     """Give an unknown market the next row, and `at` in the index; NO_MARKET when the table is full."""
     row = tables.counts[0].market_count
@@ -142,7 +143,7 @@ def _add_market(tables, text, start, length, at):
     return row
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def market_of(tables, text, start, length):
     """Give the row of the market named text[start:start+length] (1 to 32 bytes), a new one if it is unknown.
 
@@ -158,7 +159,7 @@ def market_of(tables, text, start, length):
     return row if row != NO_SLOT else _add_market(tables, text, start, length, at)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _add_name(tables, text, start, length, at):
     """Give an unknown text the next row and the place `at` in the index; NONE_NAME when the table is full."""
     row = tables.counts[0].name_count
@@ -173,7 +174,7 @@ def _add_name(tables, text, start, length, at):
     return row
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def name_of(tables, text, start, length):
     """Give the row of the interned text[start:start+length] (1 to 48 bytes), a new one if it is unknown.
 
@@ -189,15 +190,33 @@ def name_of(tables, text, start, length):
     return row if row != NO_SLOT else _add_name(tables, text, start, length, at)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def account_of(tables, address):
     """Give the row of the account with this address (u1[20]), a new one if it is unknown, or NO_ACCOUNT when
     full.
     """
+    accounts = tables.accounts
+    slot = index.mix(word(address, ADDRESS_BYTES - WORD)) & (RECENT - 1)
+    row = tables.recent[slot] - 1
+    if row < 0 or not _same_address(accounts[row].address, address):
+        row = index.find_account(tables.account_index, accounts, address, 0)
+        row = row if row != NO_SLOT else _add_account(tables, address)
+        tables.recent[slot] = row + 1
+    return row
+
+
+@kernel
+def _same_address(held, address):
+    differs = word(held, 0) ^ word(address, 0)
+    for at in (WORD, ADDRESS_BYTES - WORD):
+        differs |= word(held, at) ^ word(address, at)
+    return differs == 0
+
+
+@kernel
+def _add_account(tables, address):
+    """Give an unknown account the next row, or NO_ACCOUNT when the table or its index is full."""
     words, accounts = tables.account_index, tables.accounts
-    row = index.find_account(words, accounts, address, 0)
-    if row != NO_SLOT:
-        return row
     row = tables.counts[0].account_count
     if row == len(accounts) or 2 * (row + 1) > len(words):
         return NO_ACCOUNT
@@ -212,7 +231,7 @@ def account_of(tables, address):
     return row
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def see_size(markets, market, quantity):
     """Raise a market's size_decimals where `quantity` (10**-PLACES) has more. Nothing lowers them."""
     row = markets[market]

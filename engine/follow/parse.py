@@ -8,11 +8,10 @@ of one block that follow each other become one segment.
 """
 
 import numpy as np
-from numba import njit
 
 from engine.follow import decode, events, intern
 from engine.follow.records import CURSOR, SEGMENT, BadLine, Batch, Corrupt, Kind, Stop, Why
-from engine.follow.scan import FAR, moment, newline, peek, quote, same, skip, whole
+from engine.follow.scan import FAR, kernel, moment, newline, peek, quote, same, skip, whole
 from engine.follow.snapshot import parse_snapshot as parse_snapshot
 from shm.layout import EVENT, FILL
 
@@ -24,7 +23,7 @@ _STATUSES, _DIFFS = int(Kind.STATUSES), int(Kind.DIFFS)
 _END, _FULL, _UNRECOGNISED = int(Stop.END), int(Stop.FULL), int(Stop.UNRECOGNISED)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def envelope(text, at, last):
     """Read a line's head: (its block, the position of its first event). `last` is the block of the line
     before.
@@ -41,7 +40,7 @@ def envelope(text, at, last):
     return events.Block(height, time_ns, start, end), skip(text, at, ',"events":[')
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def line(kind, text, at, block, tables, event_rows, fill_rows, count):
     """Read a line's events into the rows from `count`: (how many there are then, the position behind the
     newline).
@@ -58,7 +57,7 @@ def line(kind, text, at, block, tables, event_rows, fill_rows, count):
             at = events.diff(text, at, block, tables, event_rows, count)
         else:
             at = events.fill(text, at, block, tables, fill_rows, count)
-        if at == events.CROWDED:
+        if at == events.CROWDED:  # the general decode will say so
             return count, FAR
         count += 1
         if peek(text, at) != _COMMA:
@@ -67,7 +66,7 @@ def line(kind, text, at, block, tables, event_rows, fill_rows, count):
     return capacity + 1, FAR
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def lines(kind, text, tables, event_rows, fill_rows, segments, cursor):
     """Read the lines text[cursor.at:] until one is not recognised or finds no room. Return a Stop.
 
@@ -94,7 +93,7 @@ def lines(kind, text, tables, event_rows, fill_rows, segments, cursor):
     return _END
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def note(segments, cursor, block, start, end, records):
     """Enter the line text[start:end], with which there are `records` records. Tell whether it found room."""
     place = cursor[0]

@@ -11,11 +11,10 @@ with tables of its own.
 
 import msgspec
 import numpy as np
-from numba import njit
 
 from engine.follow import decode, events, intern
 from engine.follow.records import CURSOR, Corrupt, Why
-from engine.follow.scan import FAR, hexadecimal, peek, skip, whole
+from engine.follow.scan import FAR, hexadecimal, kernel, peek, skip, whole
 from shm import codes
 from shm.constants import ADDRESS_BYTES, MARKET_NAME_BYTES
 from shm.layout import EVENT, NO_MARKET, NO_SLOT, ORDER, WORD
@@ -27,12 +26,14 @@ _IS_TRIGGER = int(codes.Flag.IS_TRIGGER)
 _SIDES = 2
 NO_HEIGHT = -1
 
+BLANK = np.zeros(1, EVENT)
+
 _Entry = tuple[str, tuple[list[tuple[str, decode.Order]], list[tuple[str, decode.Order]]]]
 _WITH_HEIGHT = msgspec.json.Decoder(tuple[int, list[_Entry]])
 _WITHOUT = msgspec.json.Decoder(list[_Entry])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def keep(order, record):
     """Copy what the kernel of an order read into a row, not linked yet."""
     order.order, order.price, order.quantity = record.order, record.price, record.quantity
@@ -47,7 +48,7 @@ def keep(order, record):
     order.tif, order.order_type = record.tif, record.order_type
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def one_side(text, at, market, side, tables, scratch, orders, place):
     """Read `[[user,order],…]` of one market and side; give the position behind it, or FAR."""
     at = skip(text, at, "[")
@@ -56,8 +57,7 @@ def one_side(text, at, market, side, tables, scratch, orders, place):
     record = scratch[0]
     while place.records < len(orders):
         place.at = place.at if at == FAR else at
-        for i in range(len(record.cloid)):
-            record.cloid[i] = 0
+        scratch[0] = BLANK[0]
         at = hexadecimal(text, skip(text, at, '["0x'), record.address, ADDRESS_BYTES)
         at = events.order_object(text, skip(text, at, '",'), tables, record)
         if at == events.CROWDED or record.market != market or record.side != side:
@@ -75,7 +75,7 @@ def one_side(text, at, market, side, tables, scratch, orders, place):
     return FAR
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def one_market(text, at, tables, scratch, orders, coins, place):
     """Read `[coin,[bids,asks]]`; give the position behind it, or FAR."""
     coin = skip(text, at, '["')
@@ -95,7 +95,7 @@ def one_market(text, at, tables, scratch, orders, coins, place):
     return skip(text, at, "]]")
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def markets(text, tables, scratch, orders, coins, cursor):
     """Read a whole snapshot: (its height or NO_HEIGHT, whether all of it was recognised).
 
