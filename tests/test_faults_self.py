@@ -1,6 +1,7 @@
 """A fault script that promises to lose nothing loses nothing, one that loses says so, and all occur."""
 
 import json
+import shutil
 from collections import Counter
 from random import Random
 
@@ -64,33 +65,48 @@ def lines(root):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("seed", range(60))
-def test_what_is_not_lossy_loses_nothing(log, tmp_path, seed):
+@pytest.fixture(scope="module")
+def whole(log):
+    return records(log)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_what_is_not_lossy_loses_nothing(log, whole, tmp_path, seed):
     actions = perform(seed, log, tmp_path, lossy=False)
     assert not any(action.lossy for action in actions)
-    assert records(tmp_path) == records(log)
+    assert records(tmp_path) == whole
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.timeout(1_800)
+def test_many_scripts_lose_nothing(log, whole, tmp_path, pytestconfig):
+    if not pytestconfig.getoption("--soak"):
+        pytest.skip("a thousand scripts: only with --soak")
+    for seed in range(1_000):
+        perform(seed, log, tmp_path / str(seed), lossy=False)
+        assert records(tmp_path / str(seed)) == whole, seed
+        shutil.rmtree(tmp_path / str(seed))
+
+
+@pytest.mark.parametrize("seed", range(15))
 def test_without_changed_lines_the_very_bytes_are_there(log, tmp_path, seed):
     perform(seed, log, tmp_path, faults=set(FAULTS) - {"F8", "F11"}, lossy=False)
     assert lines(tmp_path) == lines(log)
 
 
 @pytest.mark.parametrize("fault", ["F6", "F8"])
-def test_what_is_lossy_loses_something(log, tmp_path, fault):
+def test_what_is_lossy_loses_something(log, whole, tmp_path, fault):
     verdicts = Counter()
     for seed in range(12):
         actions = perform(seed, log, tmp_path / str(seed), faults=[fault])
         lossy = any(action.lossy for action in actions)
-        verdicts[lossy, records(tmp_path / str(seed)) == records(log)] += 1
+        verdicts[lossy, records(tmp_path / str(seed)) == whole] += 1
     assert verdicts[False, False] == verdicts[True, True] == 0
     assert verdicts[True, False] > 0
 
 
 def test_every_fault_and_every_kind_occurs(log, tmp_path):
     labels, kinds = Counter(), Counter()
-    for seed in range(150):
+    for seed in range(100):
         for action in script(seed, log, tmp_path, snapshots=lambda height: [height, []]):
             labels.update(action.fault.split("+"))
             kinds[action.kind] += 1
@@ -126,13 +142,13 @@ def test_rotated_and_delayed_logs_still_add_up(log, tmp_path):
             assert followed([first - 1, []], out, form).orders == end.orders, seed
 
 
-def test_a_false_size_is_well_formed(log, tmp_path):
+def test_a_false_size_is_well_formed(log, whole, tmp_path):
     found = 0
     for seed in range(10):
         out = tmp_path / str(seed)
         actions = perform(seed, log, out, faults=["F9"], snapshots=lambda height: [height, []])
         if any(action.lossy for action in actions):
-            assert records(out) != records(log)
+            assert records(out) != whole
             assert all(json.loads(line) for line in lines(out) if not line.startswith(b"[9"))
             found += 1
     assert found > 0
