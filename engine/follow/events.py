@@ -2,7 +2,7 @@
 
 A kernel takes the position of an event and gives the position behind it, or FAR (see `scan`) for an event
 that it does not recognise: the record then holds rubbish and is not counted. All fields are written, so
-records can be compared as bytes. Texts are interned only when an order or an event has been read to its end.
+records can be compared as bytes. A line that proves unreadable further on may leave interned texts.
 
 The order object is the same in statuses and snapshots. Fills have optional keys that nodes put in several
 places, so their keys are taken as they come; every other event has its keys in a fixed order.
@@ -153,7 +153,7 @@ def kind_part(text, at, tables, record):
 
 @kernel
 def order_object(text, at, tables, record):
-    """Read an order, in a status or in a snapshot, into a blank record's fields that it shares with an EVENT."""
+    """Read an order, of a status or of a snapshot, into the fields of a blank EVENT."""
     coin = skip(text, at, '{"coin":"')
     coin_end = text_end(text, coin, MARKET_NAME_BYTES)
     record.side, at = side(text, skip(text, coin_end, '","side":"'))

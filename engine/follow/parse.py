@@ -13,11 +13,12 @@ from engine.follow import decode, events, intern
 from engine.follow.records import CURSOR, SEGMENT, BadLine, Batch, Corrupt, Kind, Stop, Why
 from engine.follow.scan import FAR, kernel, moment, newline, peek, quote, same, skip, whole
 from engine.follow.snapshot import parse_snapshot as parse_snapshot
-from shm.layout import EVENT, FILL
+from shm.layout import ACCOUNT, EVENT, FILL, MARKET, NAME, WORD, WORLD_STATUS
 
 LINE_BYTES_MAX = 64 << 20  # a block of the busiest day is some MB
 EVENT_BYTES_MIN = 128  # of the shortest diff, about: sizes the room for records at first
 _ROOM_MIN = 256
+WARM_ROWS = 128
 _NEWLINE, _COMMA, _CLOSE = ord("\n"), ord(","), ord("]")
 _STATUSES, _DIFFS = int(Kind.STATUSES), int(Kind.DIFFS)
 _END, _FULL, _UNRECOGNISED = int(Stop.END), int(Stop.FULL), int(Stop.UNRECOGNISED)
@@ -125,7 +126,7 @@ class Parser:
 
     def parse(self, chunk: bytes | bytearray | memoryview | np.ndarray) -> Batch:
         """Read a chunk of whole lines; a rest without a newline counts as a line."""
-        text = np.frombuffer(chunk, np.uint8)
+        text = np.frombuffer(chunk, np.uint8) if len(chunk) else np.zeros(0, np.uint8)
         text.flags.writeable = False  # of the view: whatever is given, the kernel is compiled once
         self._make_room(len(text) // EVENT_BYTES_MIN + 1)
         self._cursor[0] = 0
@@ -194,8 +195,10 @@ class Parser:
         self.decoded += 1
 
 
-def warm(tables: intern.Tables) -> None:
-    """Compile the kernels for these tables, whose rows are left as they are."""
+def warm() -> None:
+    """Compile the kernels."""
+    shared = [np.zeros(WARM_ROWS, dtype) for dtype in (MARKET, NAME, ACCOUNT, WORD, WORLD_STATUS)]
+    tables = intern.tables(*shared)
     for kind in Kind:
         Parser(kind, tables).parse(b"\n")
     parse_snapshot(b"[0,[]]", tables)

@@ -10,7 +10,6 @@ ones (Mycroft's zero byte, sums of neighbouring digits), each named by its funct
 """
 
 import numpy as np
-from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.core.errors import RequireLiteralValue
@@ -19,8 +18,8 @@ from numba.extending import intrinsic
 from shm.constants import DECIMAL_DIGITS_MAX, PLACES
 from shm.units import NOT_A_DECIMAL, POWERS, parse
 
-# The kernels of this package count no references: they neither make nor keep an array, and counting took two thirds
-# of their time (an atomic addition each time that a function names an array). `_nrt` is numba's own switch for it.
+# The kernels of this package count no references: they neither make nor keep an array, and counting took two
+# thirds of their time (an atomic addition wherever a function names an array). `_nrt` is numba's switch for it.
 kernel = njit(cache=True, nogil=True, _nrt=False)
 step = njit(cache=True, nogil=True, _nrt=False, forceinline=True)  # small, and called at every field
 
@@ -46,6 +45,8 @@ QUOTES, BACKSLASHES, POINTS, SPACES, DELETES = (_every(b) for b in (QUOTE, BACKS
 ZEROS, LOW_NIBBLES, HIGH_NIBBLES, SIXES = _every(ZERO), _every(0x0F), _every(0xF0), _every(6)
 LETTER_SHIFT = 0x27  # from the digit that a hex letter's value would be to the letter: "a" - ("0" + 10)
 _SCALES = np.array(POWERS, np.int64)
+_I64 = cgutils.intp_t
+_INTEGERS = {8: types.int64, 4: types.int32, 2: types.int16, 1: types.int8}  # by their bytes
 # What a year's days before each month are, and how many days a month has: no leap day in February.
 _DAYS_BEFORE = np.array([0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334], np.int64)
 _DAYS_OF = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], np.int64)
@@ -69,7 +70,7 @@ def word(typingctx, text, at):
 
     def codegen(context, builder, signature, args):
         _, pointer = _pointer(context, builder, signature.args[0], args[0], args[1])
-        return builder.load(builder.bitcast(pointer, ir.IntType(64).as_pointer()), align=1)
+        return builder.load(builder.bitcast(pointer, _I64.as_pointer()), align=1)
 
     return types.int64(text, types.intp), codegen
 
@@ -79,8 +80,8 @@ def first_byte(typingctx, marks):
     """Tell in which byte of `marks`, not zero, the lowest bit is set: 0 to 7."""
 
     def codegen(context, builder, signature, args):
-        bit = builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
-        return builder.lshr(bit, ir.Constant(ir.IntType(64), 3))
+        bit = builder.cttz(args[0], cgutils.true_bit)
+        return builder.lshr(bit, _I64(3))
 
     return types.int64(types.int64), codegen
 
@@ -102,22 +103,21 @@ def skip(typingctx, text, at, expected):
     literal = expected.literal_value.encode("ascii")
 
     def codegen(context, builder, signature, args):
-        i64 = ir.IntType(64)
         array = context.make_array(signature.args[0])(context, builder, args[0])
-        after = builder.add(args[1], ir.Constant(i64, len(literal)))
-        result = cgutils.alloca_once_value(builder, ir.Constant(i64, FAR))
+        after = builder.add(args[1], _I64(len(literal)))
+        result = cgutils.alloca_once_value(builder, _I64(FAR))
         with builder.if_then(builder.icmp_signed("<=", after, array.nitems), likely=True):
             start = _pointer(context, builder, signature.args[0], args[0], args[1])[1]
-            differs = ir.Constant(i64, 0)
+            differs = _I64(0)
             for offset, width in _pieces(len(literal)):
-                piece = ir.IntType(width * 8)
-                pointer = builder.gep(start, [ir.Constant(i64, offset)])
+                piece = context.get_value_type(_INTEGERS[width])
+                pointer = builder.gep(start, [_I64(offset)])
                 seen = builder.load(builder.bitcast(pointer, piece.as_pointer()), align=1)
                 wanted = int.from_bytes(literal[offset : offset + width], "little")
-                change = builder.xor(seen, ir.Constant(piece, wanted))
-                differs = builder.or_(differs, change if width == WORD else builder.zext(change, i64))
-            same = builder.icmp_signed("==", differs, ir.Constant(i64, 0))
-            builder.store(builder.select(same, after, ir.Constant(i64, FAR)), result)
+                change = builder.xor(seen, piece(wanted))
+                differs = builder.or_(differs, change if width == WORD else builder.zext(change, _I64))
+            same = builder.icmp_signed("==", differs, _I64(0))
+            builder.store(builder.select(same, after, _I64(FAR)), result)
         return builder.load(result)
 
     return types.int64(text, types.intp, expected), codegen
