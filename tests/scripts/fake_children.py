@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-TRAITS = ("deaf", "mute", "crash", "babble", "rude", "once")
+TRAITS = ("deaf", "mute", "crash", "babble", "rude")
 
 
 class Fake:
@@ -96,9 +96,8 @@ def live(fake, settings):
     if "babble" in fake.traits:
         sys.stdout.write("plain\n\x1b[2Jhidden\n" + "x" * 10_000 + "\nno newline")
         sys.stdout.flush()
-    if "crash" in fake.traits or ("once" in fake.traits and (fake.data / "once").exists()):
+    if "crash" in fake.traits:
         sys.exit(3)
-    (fake.data / "once").touch()
     if fake.control is None or "mute" in fake.traits:
         if fake.control is not None:
             fake.control.close()
