@@ -145,7 +145,8 @@ class RequestReader:
         """The request whose body has not arrived yet."""
         return self._request
 
-    def feed(self, chunk: bytes) -> None:
+    def feed(self, chunk: bytes | memoryview) -> None:
+        """Take a copy of bytes that have arrived."""
         self._buffer += chunk
 
     def rest(self) -> bytes:

@@ -581,7 +581,10 @@ def test_what_we_take_is_what_another_parser_reads(raw):
     event = other.next_event()
     assert isinstance(event, h11.Request)
     assert event.method.decode() == method
-    assert {name: text for name, text in event.headers} == headers
+    joined: dict[bytes, bytes] = {}
+    for name, text in event.headers:
+        joined[name] = joined[name] + b", " + text if name in joined else text
+    assert joined == headers
     taken = b""
     while isinstance(event := other.next_event(), h11.Data):
         taken += bytes(event.data)
