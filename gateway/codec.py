@@ -14,9 +14,9 @@ from gateway.errors import Refusal
 encode = msgspec.json.Encoder().encode
 
 _NOT_JSON = (msgspec.MsgspecError, ValueError, RecursionError)
-_request = msgspec.json.Decoder(schema.Request)
-_subscription = msgspec.json.Decoder(schema.Subscription)
-_info = msgspec.json.Decoder(schema.InfoRequest)
+_request: msgspec.json.Decoder[schema.Request] = msgspec.json.Decoder(schema.Request)
+_subscription: msgspec.json.Decoder[schema.Subscription] = msgspec.json.Decoder(schema.Subscription)
+_info: msgspec.json.Decoder[schema.InfoRequest] = msgspec.json.Decoder(schema.InfoRequest)
 _action = msgspec.json.Decoder(schema.Action)
 _typed = msgspec.json.Decoder(schema.Typed)
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -35,7 +35,7 @@ def decode(message: bytes) -> schema.Request:
 
 
 def decode_subscription(message: bytes, raw: bytes) -> schema.Subscription:
-    """The subscription `raw`, which came in `message`: of a right type and shape, its values as they may be."""
+    """The subscription `raw`, which came in `message`. Its shape is right; its values may not be."""
     try:
         return _subscription.decode(raw)
     except _NOT_JSON:

@@ -39,11 +39,11 @@ ECHO_BYTES_MAX = 1000  # of a client's own words, given back to it
 
 
 def already_subscribed(subscription: bytes) -> str:
-    return f"Already subscribed: {subscription.decode()}"
+    return f"Already subscribed: {quoted(subscription, whole=True)}"
 
 
 def already_unsubscribed(subscription: bytes) -> str:
-    return f"Already unsubscribed: {subscription.decode()}"
+    return f"Already unsubscribed: {quoted(subscription, whole=True)}"
 
 
 def invalid_subscription(subscription: bytes) -> str:
@@ -78,6 +78,7 @@ STALE_REASONS = {  # what feedStatus gives as its reason
 assert STALE_REASONS.keys() == set(Stale), "every reason has its words"
 
 ENGINE_GONE = "the engine does not answer"
+ENGINE_BACK = "the engine answers again"
 RESTARTED = "the engine was restarted"
 REBUILT = "the book was rebuilt"
 LAPPED = "the gateway fell behind"

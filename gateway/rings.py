@@ -110,13 +110,19 @@ class Ring:
         self._write(self.head, framed)
         self.head += len(framed)
 
+    def clear(self) -> None:
+        """Drop every message: what comes may have lower heights."""
+        self._first = len(self._starts)
+        self._drop_before(self.head)
+        self.dropped_height = -1
+
     def after(self, height: int) -> int:
         """The position of the first message of a later block; `head` when there is none."""
         i = bisect_right(self._heights, height, self._first)
         return self._starts[i] if i < len(self._starts) else self.head
 
     def until(self, start: int, size: int) -> int:
-        """The end of the last message that lies within `size` bytes from `start`; of the first one, at least."""
+        """The end of the last message within `size` bytes from `start`; of the first one, at least."""
         if self.head - start <= size:
             return self.head
         i = bisect_right(self._starts, start + size, self._first) - 1

@@ -17,8 +17,8 @@ Coin = Annotated[str, Meta(min_length=1, max_length=COIN_CHARACTERS_MAX)]
 User = Annotated[str, Meta(pattern=USER_PATTERN)]
 Dex = Annotated[str, Meta(max_length=COIN_CHARACTERS_MAX)] | None
 Milliseconds = Annotated[int, Meta(ge=-(2**53), le=2**53)]
-Oid = Annotated[int, Meta(ge=0, lt=2**63)]
-PostId = Annotated[int, Meta(ge=0, lt=2**63)]
+Oid = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+PostId = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 DEPTH_DEFAULT, DEPTH_FAST, DEPTH_MAX = 20, 5, 100
 FIGURES, MANTISSAS = (2, 3, 4, 5), (1, 2, 5)
@@ -27,7 +27,7 @@ MANTISSA_FIGURES = 5  # the only figures that a mantissa may stand with
 Key = tuple[Any, ...]  # a subscription by what it delivers: two of the same key are the same
 
 
-class Wire(msgspec.Struct, frozen=True):
+class Wire(msgspec.Struct):
     """Base of what is decoded here."""
 
 

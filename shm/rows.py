@@ -28,6 +28,45 @@ TOO_SMALL = -3
 BIDS, ASKS, HEIGHT = 0, 1, 2
 
 
+STATUS_WORDS = (
+    "height", "time_ns", "applied_ns", "seen_height", "state", "mode", "market_count", "account_count",
+    "name_count", "order_count", "stale_count", "checked_height",
+)  # fmt: skip
+MARKET_WORDS = ("height", "epoch", "stale", "order_count", "last_price")
+
+
+# --- words -------------------------------------------------------------------------------------------------
+
+
+@njit(cache=True, nogil=True)
+def read_status(status, out):
+    """Copy STATUS_WORDS into `out` (i8[]), each by itself, but none older than the height."""
+    row = status[0]
+    out[0] = load_acquire(row, "height")
+    out[1] = load_acquire(row, "time_ns")
+    out[2] = load_acquire(row, "applied_ns")
+    out[3] = load_acquire(row, "seen_height")
+    out[4] = load_acquire(row, "state")
+    out[5] = load_acquire(row, "mode")
+    out[6] = load_acquire(row, "market_count")
+    out[7] = load_acquire(row, "account_count")
+    out[8] = load_acquire(row, "name_count")
+    out[9] = load_acquire(row, "order_count")
+    out[10] = load_acquire(row, "stale_count")
+    out[11] = load_acquire(row, "checked_height")
+
+
+@njit(cache=True, nogil=True)
+def read_market(markets, market, out):
+    """Copy MARKET_WORDS into `out` (i8[]), each by itself."""
+    row = markets[market]
+    out[0] = load_acquire(row, "height")
+    out[1] = load_acquire(row, "epoch")
+    out[2] = load_acquire(row, "stale")
+    out[3] = load_acquire(row, "order_count")
+    out[4] = load_acquire(row, "last_price")
+
+
 # --- depth -------------------------------------------------------------------------------------------------
 
 
@@ -281,6 +320,17 @@ def has_cloid(item, cloid):
 
 
 @njit(cache=True, nogil=True)
+def chain_length(links, first):
+    """Count a chain of events: i4 indices, less than 0 after the last."""
+    count, i = 0, first
+    for _ in range(len(links)):
+        if i < 0:
+            break
+        count, i = count + 1, links[i]
+    return count
+
+
+@njit(cache=True, nogil=True)
 def gather(ring, slots, events, links, first, kind, out):
     """Follow a chain of events and copy what its TRADE or FILL events name; return how many, or LAPPED.
 
@@ -312,6 +362,9 @@ def warm():
     trades, fills, ended = rings.values()
     depth, found = np.zeros(1, layout.BOOK_LEVEL), np.zeros(3, layout.WORD)
     order, text = np.zeros(1, layout.ORDER), np.zeros(20, np.uint8)
+    words_out = np.zeros(len(STATUS_WORDS), layout.WORD)
+    read_status(status, words_out)
+    read_market(markets, 0, words_out)
     read_depth(markets, sides, levels, 0, depth, depth, 0, 1, found, 1)
     read_orders(markets, sides, levels, orders, 0, order, found, 1)
     read_account_orders(accounts, orders, 0, order, 1)
@@ -325,5 +378,6 @@ def warm():
     read_ended(ring, ended, words, 0, out)
     read_ended_cloid(ring, ended, words, text, 0, out)
     has_cloid(order[0], text)
+    chain_length(links, 0)
     gather(ring, trades, events, links, 0, 0, np.zeros(1, layout.TRADE))
     gather(ring, fills, events, links, 0, 0, np.zeros(1, layout.FILL))

@@ -1,0 +1,388 @@
+"""What each channel says: records of the world and events of a block in, payloads of messages out.
+
+Two kinds. A state channel (l2Book, bbo, allMids, openOrders) tells the whole of something whenever it has
+changed: who falls behind gets the newest and misses nothing. An event channel (trades, l4Book, orderUpdates,
+userFills, userEvents) begins with what there is and then tells what happens, block by block: nothing may be
+left out.
+
+A channel knows no client and no clock. It is bound to one world, and bound anew to the next.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from gateway import encode, interest, schema
+from gateway.codec import encode as json
+from gateway.world import Array, Depth, World
+from shm import broadcast, layout, rows, units
+from shm.codes import EventKind
+from shm.constants import USER_FILLS_MAX
+
+TRADES_FIRST = 10  # recent trades in a first message
+REPAIR_MAX = 4096  # trades or fills that are told anew after a gap
+
+
+class Lapped(Exception):
+    """An event names an item that is gone: this process has fallen too far behind."""
+
+
+class State(NamedTuple):
+    """What a state channel would say now. `core` is compared with what it said last."""
+
+    core: bytes
+    height: int
+    time_ms: int
+
+
+class First(NamedTuple):
+    """How an event channel begins: one message, in parts (none: no message), and the height it stands for."""
+
+    parts: list[bytes]
+    height: int
+
+
+class Block(NamedTuple):
+    """The events of one block, chained by interest.Sieve."""
+
+    world: World
+    events: Array
+    market_links: Array
+    account_links: Array
+    height: int
+    time_ms: int
+
+
+class Bound:
+    """What a channel is about: a coin, a user, or neither; and its row in the world that it is bound to."""
+
+    wants = 0  # bits of interest in that row
+    is_state = False
+    restarts = False  # a client that missed something can begin again with a first message that says it all
+    repairable = False  # what was missed can be told later
+
+    def __init__(self, name: str, key: schema.Key, coin: str | None = None, user: str | None = None):
+        self.name = name
+        self.key = key
+        self.coin = coin
+        self.user = user
+        self.row: int | None = None  # None: not in this world, or not yet
+
+    def bind(self, world: World) -> bool:
+        """Find the row; whether it is there (or none is needed)."""
+        if self.coin is not None:
+            self.row = world.market(self.coin)
+        elif self.user is not None:
+            self.row = world.account(bytes.fromhex(self.user[2:]))
+        else:
+            return True
+        return self.row is not None
+
+
+# --- state channels ----------------------------------------------------------------------------------------
+
+
+class BookChannel(Bound):
+    """l2Book: the best levels of both sides, as they are or in buckets."""
+
+    is_state = True
+    wants = interest.BOOK
+
+    def __init__(self, subscription: schema.Book):
+        super().__init__("l2Book", subscription.key, coin=subscription.coin)
+        self._levels = subscription.depth
+        self._figures, self._mantissa = subscription.figures, subscription.mantissa or 1
+        self._end = b',"fast":true}}' if subscription.fast else b"}}"
+
+    def read(self, world: World) -> State:
+        assert self.row is not None
+        depth = world.depth(self.row, self._levels, self._figures, self._mantissa)
+        return State(
+            book_core(world, self.row, depth, self._figures is not None), depth.height, depth.time_ms
+        )
+
+    def message(self, state: State) -> bytes:
+        coin = json(self.coin)
+        head = b'{"channel":"l2Book","data":{"coin":%b,"time":%d,' % (coin, state.time_ms)
+        return head + state.core + self._end
+
+
+def book_core(world: World, market: int, depth: Depth, bucketed: bool) -> bytes:
+    """`"levels":[[bids],[asks]]`, and the spread of these levels where they are buckets."""
+    core = b'"levels":[[%b],[%b]]' % (
+        world.levels_json(depth.bids, market),
+        world.levels_json(depth.asks, market),
+    )
+    if bucketed and len(depth.bids) and len(depth.asks):
+        spread = int(depth.asks["price"][0]) - int(depth.bids["price"][0])
+        places = int(world.arrays["markets"]["price_places"][market])
+        core += b',"spread":"%b"' % units.format_decimal(spread, places).encode()
+    return core
+
+
+class BboChannel(Bound):
+    """bbo: the touch, null on a side that is empty."""
+
+    is_state = True
+    wants = interest.BOOK
+
+    def __init__(self, subscription: schema.Bbo):
+        super().__init__("bbo", subscription.key, coin=subscription.coin)
+
+    def read(self, world: World) -> State:
+        assert self.row is not None
+        depth = world.depth(self.row, 1)
+        bid, ask = (world.levels_json(levels, self.row) or b"null" for levels in (depth.bids, depth.asks))
+        return State(b"[%b,%b]" % (bid, ask), depth.height, depth.time_ms)
+
+    def message(self, state: State) -> bytes:
+        return b'{"channel":"bbo","data":{"coin":%b,"time":%d,"bbo":%b}}' % (
+            json(self.coin),
+            state.time_ms,
+            state.core,
+        )
+
+
+class MidsChannel(Bound):
+    """allMids: the middle of every book of a dex. A key `dex` only for a builder's: clients compare it."""
+
+    is_state = True
+
+    def __init__(self, subscription: schema.Mids):
+        super().__init__("allMids", subscription.key)
+        self._dex = subscription.dex or ""
+        self._end = b"}}}" if not self._dex else b'},"dex":%b}}' % json(self._dex)
+
+    def read(self, world: World) -> State:
+        status = world.look()
+        return State(world.mids_json(world.wanted(self._dex)), status.height, status.time_ms)
+
+    def message(self, state: State) -> bytes:
+        return b'{"channel":"allMids","data":{"mids":{' + state.core + self._end
+
+
+class OpenOrdersChannel(Bound):
+    """openOrders: all of a user's orders on a dex. A user who was never seen has none."""
+
+    is_state = True
+    wants = interest.OPEN
+
+    def __init__(self, subscription: schema.OpenOrders):
+        super().__init__("openOrders", subscription.key, user=subscription.user.lower())
+        self._dex = subscription.dex or ""
+
+    def read(self, world: World) -> State:
+        status, core = world.look(), b""
+        if self.row is not None:
+            orders = of_dex(world, world.orders_of(self.row), self._dex)
+            core = b"".join(world.orders_json(orders, encode.FRONTEND))
+        return State(core, status.height, status.time_ms)
+
+    def message(self, state: State) -> bytes:
+        return b'{"channel":"openOrders","data":{"dex":%b,"user":%b,"orders":[%b]}}' % (
+            json(self._dex),
+            json(self.user),
+            state.core,
+        )
+
+
+def of_dex(world: World, orders: Array, dex: str) -> Array:
+    """Those of `orders` whose market belongs to `dex`."""
+    mine: Array = orders[world.wanted(dex)[orders["market"]]]
+    return mine
+
+
+# --- event channels ----------------------------------------------------------------------------------------
+
+
+class TradesChannel(Bound):
+    wants = interest.TRADES
+    repairable = True
+
+    def __init__(self, subscription: schema.Trades):
+        super().__init__("trades", subscription.key, coin=subscription.coin)
+
+    def first(self, world: World) -> First:
+        height = world.look().height
+        if self.row is None:
+            return First([], height)
+        trades = world.trades(self.row, TRADES_FIRST)
+        recent = trades[trades["height"] <= height][::-1]
+        return First([self._message(world, recent)] if len(recent) else [], height)
+
+    def tell(self, block: Block, first: int) -> list[bytes]:
+        trades = _gather(block, "trade", first, block.market_links, EventKind.TRADE, layout.TRADE)
+        return [self._message(block.world, trades)] if len(trades) else []
+
+    def since(self, world: World, after: int, until: int) -> list[bytes]:
+        """What was traded after one height and until another, as far as it is kept."""
+        trades = np.zeros(0, layout.TRADE) if self.row is None else world.trades(self.row, REPAIR_MAX)
+        missed = _missed(trades, after, until)
+        return [self._message(world, missed)] if len(missed) else []
+
+    def _message(self, world: World, trades: Array) -> bytes:
+        return b'{"channel":"trades","data":[%b]}' % world.trades_json(trades)
+
+
+class QueueChannel(Bound):
+    """l4Book: every order of a market, then every status and every change of the book."""
+
+    wants = interest.QUEUE
+    restarts = True
+
+    def __init__(self, subscription: schema.L4Book):
+        super().__init__("l4Book", subscription.key, coin=subscription.coin)
+
+    def first(self, world: World) -> First:
+        """All resting orders. Raises NotNow."""
+        assert self.row is not None
+        time_ms = world.look().time_ms
+        orders, bids, height = world.queues(self.row)
+        head = b'{"channel":"l4Book","data":{"Snapshot":{"coin":%b,"time":%d,"height":%d,"levels":[[' % (
+            json(self.coin),
+            time_ms,
+            height,
+        )
+        parts = [head, *world.orders_json(orders[:bids], encode.L4), b"],["]
+        return First([*parts, *world.orders_json(orders[bids:], encode.L4), b"]]}}}"], height)
+
+    def tell(self, block: Block, first: int) -> list[bytes]:
+        statuses, diffs = block.world.queue_json(block.events, block.market_links, first)
+        if not statuses and not diffs:
+            return []
+        head = b'{"channel":"l4Book","data":{"Updates":{"time":%d,"height":%d,"order_statuses":[' % (
+            block.time_ms,
+            block.height,
+        )
+        return [b"".join([head, statuses, b'],"book_diffs":[', diffs, b"]}}}"])]
+
+
+class OrderUpdatesChannel(Bound):
+    """orderUpdates: every status of a user's orders. It begins with nothing; openOrders tells the rest."""
+
+    wants = interest.ORDERS
+
+    def __init__(self, subscription: schema.OrderUpdates):
+        super().__init__("orderUpdates", subscription.key, user=subscription.user.lower())
+
+    def first(self, world: World) -> First:
+        return First([], world.look().height)
+
+    def tell(self, block: Block, first: int) -> list[bytes]:
+        updates = block.world.updates_json(block.events, block.account_links, first)
+        return [b'{"channel":"orderUpdates","data":[%b]}' % updates] if updates else []
+
+
+class FillsChannel(Bound):
+    """userFills: the newest fills, newest first and marked as a snapshot; then each block's."""
+
+    wants = interest.FILLS
+    repairable = True
+
+    def __init__(self, subscription: schema.UserFills):
+        super().__init__("userFills", subscription.key, user=subscription.user.lower())
+
+    def first(self, world: World) -> First:
+        height, fills = world.look().height, np.zeros(0, layout.FILL)
+        if self.row is not None:
+            fills = world.fills(self.row, USER_FILLS_MAX)
+            fills = fills[fills["height"] <= height]
+        head = b'{"channel":"userFills","data":{"isSnapshot":true,"user":%b,"fills":[' % json(self.user)
+        return First([head + world.fills_json(fills) + b"]}}"], height)
+
+    def tell(self, block: Block, first: int) -> list[bytes]:
+        fills = _gather(block, "fill", first, block.account_links, EventKind.FILL, layout.FILL)
+        return [self._message(block.world, fills)] if len(fills) else []
+
+    def since(self, world: World, after: int, until: int) -> list[bytes]:
+        fills = np.zeros(0, layout.FILL) if self.row is None else world.fills(self.row, REPAIR_MAX)
+        missed = _missed(fills, after, until)
+        return [self._message(world, missed)] if len(missed) else []
+
+    def _message(self, world: World, fills: Array) -> bytes:
+        return b'{"channel":"userFills","data":{"user":%b,"fills":[%b]}}' % (
+            json(self.user),
+            world.fills_json(fills),
+        )
+
+
+class UserEventsChannel(Bound):
+    """userEvents, on the channel `user`: fills, and orders that others than the user have cancelled."""
+
+    wants = interest.FILLS | interest.ORDERS
+
+    def __init__(self, subscription: schema.UserEvents):
+        super().__init__("user", subscription.key, user=subscription.user.lower())
+
+    def first(self, world: World) -> First:
+        return First([], world.look().height)
+
+    def tell(self, block: Block, first: int) -> list[bytes]:
+        world, said = block.world, []
+        fills = _gather(block, "fill", first, block.account_links, EventKind.FILL, layout.FILL)
+        if len(fills):
+            said.append(b'{"channel":"user","data":{"fills":[%b]}}' % world.fills_json(fills))
+        cancels = world.nonuser_cancels_json(block.events, block.account_links, first)
+        if cancels:
+            said.append(b'{"channel":"user","data":{"nonUserCancel":[%b]}}' % cancels)
+        return said
+
+
+class SilentChannel(Bound):
+    """A channel of the wire on which there is never anything to say."""
+
+    repairable = True
+
+    def __init__(self, subscription: schema.Notification):
+        super().__init__("notification", subscription.key, user=subscription.user.lower())
+
+    def first(self, world: World) -> First:
+        return First([], world.look().height)
+
+    def tell(self, block: Block, first: int) -> list[bytes]:
+        return []
+
+    def since(self, world: World, after: int, until: int) -> list[bytes]:
+        return []
+
+
+StateChannel = BookChannel | BboChannel | MidsChannel | OpenOrdersChannel
+EventChannel = (
+    TradesChannel | QueueChannel | OrderUpdatesChannel | FillsChannel | UserEventsChannel | SilentChannel
+)
+Channel = StateChannel | EventChannel
+
+_CHANNELS: dict[type, type] = {
+    schema.Book: BookChannel,
+    schema.Bbo: BboChannel,
+    schema.Mids: MidsChannel,
+    schema.OpenOrders: OpenOrdersChannel,
+    schema.Trades: TradesChannel,
+    schema.L4Book: QueueChannel,
+    schema.OrderUpdates: OrderUpdatesChannel,
+    schema.UserFills: FillsChannel,
+    schema.UserEvents: UserEventsChannel,
+    schema.Notification: SilentChannel,
+}
+
+
+def make(subscription: schema.Subscription) -> Channel:
+    channel: Channel = _CHANNELS[type(subscription)](subscription)
+    return channel
+
+
+def _missed(items: Array, after: int, until: int) -> Array:
+    """Of items that are newest first, those of the heights in between, oldest first."""
+    return items[(items["height"] > after) & (items["height"] <= until)][::-1]
+
+
+def _gather(
+    block: Block, ring: str, first: int, links: Array, kind: EventKind, dtype: np.dtype[np.void]
+) -> Array:
+    """The items of the trades or fills ring that a chain of events names. Raises Lapped."""
+    arrays = block.world.arrays
+    out = np.zeros(rows.chain_length(links, first), dtype)
+    count = rows.gather(arrays[f"{ring}_ring"], arrays[f"{ring}s"], block.events, links, first, kind, out)
+    if count == broadcast.LAPPED:
+        raise Lapped
+    return out[:count]
