@@ -7,14 +7,14 @@ puts its market in doubt.
 """
 
 import numpy as np
-from numba import njit
 
 from engine import book, history
-from engine.state import EVENTS_PER_BLOCK_MAX
+from engine.state import EVENTS_PER_BLOCK_MAX, TINY, allocate
 from shm import atomics, broadcast, index, seqlock
 from shm.codes import TIF_GTC, TYPE_LIMIT, Condition, EventKind, Flag, OrderState, Side, Stale, Status
 from shm.constants import BOOK_DEPTH, BOOK_SLOTS
-from shm.layout import NO_ACCOUNT, NO_MARKET, NO_SLOT
+from shm.kernel import clear_bytes, copy_bytes, entry, inner
+from shm.layout import ENDED, EVENT, FILL, NO_ACCOUNT, NO_MARKET, NO_SLOT, TRADE
 
 NS_PER_MS = 1_000_000
 NO_SIDE = 255  # a diff of an older node: the order's status knows
@@ -23,47 +23,47 @@ NO_SIDE = 255  # a diff of an older node: the order's status knows
 # --- brackets ---------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True)
+@inner
 def touch_market(state, market):
     """Open the market's row, once a block."""
-    if state.market_dirty[market] == 0:
-        heap = state.heap[0]
-        state.market_dirty[market] = 1
-        state.dirty_markets[heap.dirty_markets] = market
+    if state.work.market_dirty[market] == 0:
+        heap = state.rows.heap[0]
+        state.work.market_dirty[market] = 1
+        state.work.dirty_markets[heap.dirty_markets] = market
         heap.dirty_markets += 1
-        seqlock.open_row(state.markets[market])
+        seqlock.open_row(state.rows.markets[market])
 
 
-@njit(cache=True, nogil=True)
+@inner
 def touch_account(state, account):
     """Open the account's row, once a block."""
-    if account != NO_ACCOUNT and state.account_dirty[account] == 0:
-        heap = state.heap[0]
-        state.account_dirty[account] = 1
-        state.dirty_accounts[heap.dirty_accounts] = account
+    if account != NO_ACCOUNT and state.work.account_dirty[account] == 0:
+        heap = state.rows.heap[0]
+        state.work.account_dirty[account] = 1
+        state.work.dirty_accounts[heap.dirty_accounts] = account
         heap.dirty_accounts += 1
-        seqlock.open_row(state.accounts[account])
+        seqlock.open_row(state.rows.accounts[account])
 
 
-@njit(cache=True, nogil=True)
+@inner
 def begin_block(state):
-    seqlock.open_row(state.status[0])
+    seqlock.open_row(state.rows.status[0])
 
 
-@njit(cache=True, nogil=True)
+@inner
 def end_block(state, height, time_ns):
     """Publish what the block changed: books, then rows, then the height, then all its events at once."""
-    heap, status = state.heap[0], state.status[0]
+    heap, status = state.rows.heap[0], state.rows.status[0]
     for i in range(heap.dirty_markets):
-        market = state.dirty_markets[i]
-        state.markets[market].height = height
+        market = state.work.dirty_markets[i]
+        state.rows.markets[market].height = height
         publish_book(state, market, height, time_ns)
-        seqlock.close_row(state.markets[market])
-        state.market_dirty[market] = 0
+        seqlock.close_row(state.rows.markets[market])
+        state.work.market_dirty[market] = 0
     for i in range(heap.dirty_accounts):
-        account = state.dirty_accounts[i]
-        seqlock.close_row(state.accounts[account])
-        state.account_dirty[account] = 0
+        account = state.work.dirty_accounts[i]
+        seqlock.close_row(state.rows.accounts[account])
+        state.work.account_dirty[account] = 0
     heap.dirty_markets, heap.dirty_accounts = 0, 0
     atomics.store_relaxed(status, "time_ns", time_ns)
     atomics.store_release(status, "height", height)
@@ -71,12 +71,12 @@ def end_block(state, height, time_ns):
     publish_events(state)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def publish_book(state, market, height, time_ns):
     """Put the best BOOK_DEPTH levels of both sides into the market's seqlock ring."""
-    head = state.book_heads[market]
-    cells = state.books[BOOK_SLOTS * market : BOOK_SLOTS * (market + 1)]
-    row = state.markets[market]
+    head = state.work.book_heads[market]
+    cells = state.work.books[BOOK_SLOTS * market : BOOK_SLOTS * (market + 1)]
+    row = state.rows.markets[market]
     at = seqlock.begin(head, cells)
     cell = cells[at]
     cell.height, cell.time_ms = height, time_ns // NS_PER_MS
@@ -86,13 +86,13 @@ def publish_book(state, market, height, time_ns):
     seqlock.end(head, cells, at)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _copy_levels(state, side, out):
-    row = state.sides[side]
+    row = state.rows.sides[side]
     count = min(row.count, BOOK_DEPTH)
     best = row.offset + row.count - 1
     for i in range(count):
-        level = state.levels[best - i]
+        level = state.rows.levels[best - i]
         out[i].price, out[i].quantity, out[i].count = level.price, level.quantity, level.count
     return count
 
@@ -100,50 +100,50 @@ def _copy_levels(state, side, out):
 # --- events -----------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True)
+@inner
 def emit(state):
     """Return the next event of the block, blank, to be filled in."""
-    heap = state.heap[0]
+    heap = state.rows.heap[0]
     if heap.block_events == EVENTS_PER_BLOCK_MAX:
         publish_events(state)
-    event = state.block_events[heap.block_events]
+    event = state.work.block_events[heap.block_events]
     heap.block_events += 1
     event.height, event.time_ns, event.order, event.price, event.quantity = 0, 0, 0, 0, 0
     event.original, event.trigger_price, event.timestamp_ms = 0, 0, 0
-    event.cloid[:] = 0
-    event.address[:] = 0
+    clear_bytes(event.cloid)
+    clear_bytes(event.address)
     event.market, event.account = NO_MARKET, NO_ACCOUNT
     event.kind, event.side, event.condition, event.flags = 0, 0, 0, 0
     event.status, event.tif, event.order_type, event.reserved = 0, 0, 0, 0
     return event
 
 
-@njit(cache=True, nogil=True)
+@inner
 def emit_copy(state, events, i):
     """Tell events[i] as it is."""
-    heap = state.heap[0]
+    heap = state.rows.heap[0]
     if heap.block_events == EVENTS_PER_BLOCK_MAX:
         publish_events(state)
-    state.block_events[heap.block_events] = events[i]
+    state.work.block_events[heap.block_events] = events[i]
     heap.block_events += 1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def publish_events(state):
-    heap = state.heap[0]
-    broadcast.publish(state.event_ring, state.events, state.block_events, heap.block_events)
+    heap = state.rows.heap[0]
+    broadcast.publish(state.work.event_ring, state.work.events, state.work.block_events, heap.block_events)
     heap.block_events = 0
 
 
-@njit(cache=True, nogil=True)
+@inner
 def doubt(state, market, reason, height, time_ns):
     """Say, once, that the market's book cannot be trusted any more."""
-    row = state.markets[market]
+    row = state.rows.markets[market]
     if row.stale != Stale.FRESH:
         return
     touch_market(state, market)
     atomics.store_release(row, "stale", np.int64(reason))
-    state.status[0].stale_count += 1
+    state.rows.status[0].stale_count += 1
     event = emit(state)
     event.kind, event.market, event.status = EventKind.STALE, market, reason
     event.height, event.time_ns = height, time_ns
@@ -152,7 +152,7 @@ def doubt(state, market, reason, height, time_ns):
 # --- a block ----------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True)
+@entry
 def apply_block(state, statuses, diffs, fills, height, time_ns, ended, trade):
     """Apply one block of a node's log.
 
@@ -164,7 +164,7 @@ def apply_block(state, statuses, diffs, fills, height, time_ns, ended, trade):
     begin_block(state)
     for i in range(len(statuses)):
         if i > 0 and _is_repeat(statuses, i):
-            state.heap[0].duplicates += 1
+            state.rows.heap[0].duplicates += 1
             continue
         _on_status(state, statuses, i, ended)
         emit_copy(state, statuses, i)
@@ -178,7 +178,7 @@ def apply_block(state, statuses, diffs, fills, height, time_ns, ended, trade):
     end_block(state, height, time_ns)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _is_repeat(statuses, i):
     """Whether statuses[i] says again what the one before it said: a line that was written twice."""
     one, other = statuses[i - 1], statuses[i]
@@ -192,10 +192,10 @@ def _is_repeat(statuses, i):
     )
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _on_status(state, statuses, i, ended):
     status = statuses[i]
-    if state.refusals[status.status] != 0:
+    if state.work.refusals[status.status] != 0:
         history.end_order(state, status, True, ended)
     elif status.status == Status.OPEN:
         if status.flags & Flag.IS_TRIGGER:
@@ -203,85 +203,85 @@ def _on_status(state, statuses, i, ended):
         else:
             _remember(state, statuses, i)
     else:
-        slot = index.find_order(state.order_index, state.orders, status.order)
-        if slot != NO_SLOT and state.orders[slot].state == OrderState.UNTRIGGERED:
-            touch_account(state, state.orders[slot].account)
-            book.leave(state, slot)
+        slot = index.find_order(state.rows.order_index, state.rows.orders, status.order)
+        if slot != NO_SLOT and state.rows.orders[slot].state == OrderState.UNTRIGGERED:
+            touch_account(state, state.rows.orders[slot].account)
+            book.leave(state.rows, slot)
         if status.status == Status.TRIGGERED:
             _remember(state, statuses, i)
         else:
             history.end_order(state, status, False, ended)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _wait(state, status):
     """Keep an untriggered trigger order apart."""
-    if index.find_order(state.order_index, state.orders, status.order) != NO_SLOT:
+    if index.find_order(state.rows.order_index, state.rows.orders, status.order) != NO_SLOT:
         return
-    slot = book.take_slot(state)
+    slot = book.take_slot(state.rows)
     if slot == NO_SLOT:
-        state.heap[0].full += 1
+        state.rows.heap[0].full += 1
         return
     touch_account(state, status.account)
-    _fill_order(state.orders[slot], status, status.quantity)
-    book.wait_untriggered(state, slot)
+    _fill_order(state.rows.orders[slot], status, status.quantity)
+    book.wait_untriggered(state.rows, slot)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _fill_order(order, status, quantity):
     order.order, order.price, order.quantity = status.order, status.price, quantity
     order.original, order.trigger_price = status.original, status.trigger_price
     order.timestamp_ms = status.timestamp_ms
-    order.cloid[:] = status.cloid
+    copy_bytes(order.cloid, status.cloid)
     order.market, order.account = status.market, status.account
     order.side, order.condition, order.flags = status.side, status.condition, status.flags
     order.tif, order.order_type = status.tif, status.order_type
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _remember(state, statuses, i):
     """Index a status that may open an order, for the diffs of this block."""
-    heap = state.heap[0]
+    heap = state.rows.heap[0]
     if heap.block_facts == EVENTS_PER_BLOCK_MAX:
         return
-    mask = len(state.fact_index) - 1
+    mask = len(state.work.fact_index) - 1
     at = index.mix(statuses[i].order) & mask
-    while state.fact_index[at] != 0:
-        if statuses[state.fact_index[at] - 1].order == statuses[i].order:
-            state.fact_index[at] = i + 1
+    while state.work.fact_index[at] != 0:
+        if statuses[state.work.fact_index[at] - 1].order == statuses[i].order:
+            state.work.fact_index[at] = i + 1
             return
         at = (at + 1) & mask
-    state.fact_index[at] = i + 1
+    state.work.fact_index[at] = i + 1
     heap.block_facts += 1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _fact(state, statuses, order):
     """Return which status opens `order` in this block, or NO_SLOT."""
-    mask = len(state.fact_index) - 1
+    mask = len(state.work.fact_index) - 1
     at = index.mix(order) & mask
-    while state.fact_index[at] != 0:
-        if statuses[state.fact_index[at] - 1].order == order:
-            return state.fact_index[at] - 1
+    while state.work.fact_index[at] != 0:
+        if statuses[state.work.fact_index[at] - 1].order == order:
+            return state.work.fact_index[at] - 1
         at = (at + 1) & mask
     return NO_SLOT
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _on_diff(state, diff, statuses, height, time_ns):
     """Apply one diff. False if it repeated what was known: then it is not told again."""
     if diff.kind == EventKind.NEW:
         return _on_new(state, diff, statuses, height, time_ns)
-    heap = state.heap[0]
-    slot = index.find_order(state.order_index, state.orders, diff.order)
-    if slot == NO_SLOT or state.orders[slot].state != OrderState.RESTING:
+    heap = state.rows.heap[0]
+    slot = index.find_order(state.rows.order_index, state.rows.orders, diff.order)
+    if slot == NO_SLOT or state.rows.orders[slot].state != OrderState.RESTING:
         if _was_removed(state, diff.order):
             heap.duplicates += 1
             return False
         heap.unknown += 1
         doubt(state, diff.market, Stale.UNKNOWN_ORDER, height, time_ns)
         return True
-    order = state.orders[slot]
+    order = state.rows.orders[slot]
     same_side = diff.side == order.side or diff.side == NO_SIDE
     if order.market != diff.market or order.price != diff.price or not same_side:
         heap.wrong += 1
@@ -295,36 +295,36 @@ def _on_diff(state, diff, statuses, height, time_ns):
     touch_account(state, order.account)
     if diff.kind == EventKind.REMOVE:
         _mark_removed(state, diff.order)
-        book.leave(state, slot)
+        book.leave(state.rows, slot)
         return True
     if order.quantity != diff.original:
         heap.wrong += 1
         doubt(state, order.market, Stale.WRONG_SIZE, height, time_ns)
-    book.resize(state, slot, diff.quantity)
+    book.resize(state.rows, slot, diff.quantity)
     return True
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _on_new(state, diff, statuses, height, time_ns):
-    heap = state.heap[0]
+    heap = state.rows.heap[0]
     if _was_removed(state, diff.order):
         heap.duplicates += 1
         return False
-    known = index.find_order(state.order_index, state.orders, diff.order)
-    if known != NO_SLOT and state.orders[known].state == OrderState.RESTING:
-        order = state.orders[known]
+    known = index.find_order(state.rows.order_index, state.rows.orders, diff.order)
+    if known != NO_SLOT and state.rows.orders[known].state == OrderState.RESTING:
+        order = state.rows.orders[known]
         if order.price == diff.price and order.market == diff.market:
             heap.duplicates += 1
             return False
         heap.wrong += 1
         doubt(state, diff.market, Stale.WRONG_SIZE, height, time_ns)
         return True
-    slot = book.take_slot(state)
+    slot = book.take_slot(state.rows)
     if slot == NO_SLOT:
         heap.full += 1
         doubt(state, diff.market, Stale.CAPACITY, height, time_ns)
         return True
-    order = state.orders[slot]
+    order = state.rows.orders[slot]
     if not _describe(state, order, diff, statuses, known, time_ns):
         _give_back(state, slot)
         doubt(state, diff.market, Stale.CORRUPT, height, time_ns)
@@ -332,23 +332,23 @@ def _on_new(state, diff, statuses, height, time_ns):
     touch_market(state, order.market)
     touch_account(state, order.account)
     if known != NO_SLOT:
-        touch_account(state, state.orders[known].account)
-        book.leave(state, known)
-    if not book.rest(state, slot):
+        touch_account(state, state.rows.orders[known].account)
+        book.leave(state.rows, known)
+    if not book.rest(state.rows, slot):
         _give_back(state, slot)
         heap.full += 1
         doubt(state, diff.market, Stale.CAPACITY, height, time_ns)
     return True
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _give_back(state, slot):
-    heap = state.heap[0]
-    state.free_orders[heap.free_orders] = slot
+    heap = state.rows.heap[0]
+    state.rows.free_orders[heap.free_orders] = slot
     heap.free_orders += 1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _describe(state, order, diff, statuses, known, time_ns):
     """Fill in a new resting order: price, side and size by its diff, the rest by whoever knows.
 
@@ -361,11 +361,11 @@ def _describe(state, order, diff, statuses, known, time_ns):
         if status.status == Status.TRIGGERED:
             _trigger(order, status.time_ns)
     elif known != NO_SLOT:
-        state.orders[known].quantity = diff.quantity
-        _copy_order(order, state.orders[known])
+        state.rows.orders[known].quantity = diff.quantity
+        _copy_order(order, state.rows.orders[known])
         _trigger(order, time_ns)
     else:
-        state.heap[0].synthetic += 1
+        state.rows.heap[0].synthetic += 1
         _fill_order(order, diff, diff.quantity)
         order.original, order.timestamp_ms = diff.quantity, time_ns // NS_PER_MS
         order.flags, order.condition = Flag.SYNTHETIC, Condition.NONE
@@ -376,18 +376,18 @@ def _describe(state, order, diff, statuses, known, time_ns):
     return order.side != NO_SIDE
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _copy_order(order, other):
     order.order, order.price, order.quantity = other.order, other.price, other.quantity
     order.original, order.trigger_price = other.original, other.trigger_price
     order.timestamp_ms = other.timestamp_ms
-    order.cloid[:] = other.cloid
+    copy_bytes(order.cloid, other.cloid)
     order.market, order.account = other.market, other.account
     order.side, order.condition, order.flags = other.side, other.condition, other.flags
     order.tif, order.order_type = other.tif, other.order_type
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _trigger(order, time_ns):
     """What a trigger order looks like once it has fired and rests."""
     order.trigger_price, order.condition = 0, Condition.TRIGGERED
@@ -395,45 +395,45 @@ def _trigger(order, time_ns):
     order.tif, order.timestamp_ms = TIF_GTC, time_ns // NS_PER_MS
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _mark_removed(state, order):
-    heap = state.heap[0]
+    heap = state.rows.heap[0]
     if heap.block_removed == EVENTS_PER_BLOCK_MAX:
         return
-    mask = len(state.removed_index) - 1
+    mask = len(state.work.removed_index) - 1
     at = index.mix(order) & mask
-    while state.removed_index[at] != 0:
+    while state.work.removed_index[at] != 0:
         at = (at + 1) & mask
-    state.removed_index[at] = order
+    state.work.removed_index[at] = order
     heap.block_removed += 1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _was_removed(state, order):
     """Whether this block has taken `order` off the book already: an oid never rests twice."""
-    mask = len(state.removed_index) - 1
+    mask = len(state.work.removed_index) - 1
     at = index.mix(order) & mask
-    while state.removed_index[at] != 0:
-        if state.removed_index[at] == order:
+    while state.work.removed_index[at] != 0:
+        if state.work.removed_index[at] == order:
             return True
         at = (at + 1) & mask
     return False
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _forget(state, statuses, diffs):
     """Empty the block's two indexes: only the words that its own oids can have reached."""
-    heap = state.heap[0]
+    heap = state.rows.heap[0]
     if heap.block_facts > 0:
         for i in range(len(statuses)):
-            _clear(state.fact_index, statuses[i].order)
+            _clear(state.work.fact_index, statuses[i].order)
     if heap.block_removed > 0:
         for i in range(len(diffs)):
-            _clear(state.removed_index, diffs[i].order)
+            _clear(state.work.removed_index, diffs[i].order)
     heap.block_facts, heap.block_removed = 0, 0
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _clear(words, order):
     mask = len(words) - 1
     at = index.mix(order) & mask
@@ -442,17 +442,17 @@ def _clear(words, order):
         at = (at + 1) & mask
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _on_fills(state, fills, height, time_ns, trade):
     """Keep the fills; two adjacent ones that belong together are a trade. One alone stays a fill."""
-    heap = state.heap[0]
+    heap = state.rows.heap[0]
     paired = False
     for i in range(len(fills)):
         position = history.keep_fill(state, fills, i)
         event = emit(state)
         history.point(event, EventKind.FILL, fills[i], position, height, time_ns)
         event.account = fills[i].account
-        event.address[:] = fills[i].address
+        copy_bytes(event.address, fills[i].address)
         heap.fills += 1
         if paired:
             paired = False
@@ -466,7 +466,7 @@ def _on_fills(state, fills, height, time_ns, trade):
             heap.unpaired_fills += 1
 
 
-@njit(cache=True, nogil=True)
+@entry
 def doubt_markets(state, markets, reason, height, time_ns):
     """Put each of `markets` (i8[]) in doubt, between two blocks."""
     begin_block(state)
@@ -475,10 +475,18 @@ def doubt_markets(state, markets, reason, height, time_ns):
     end_block(state, height, time_ns)
 
 
-@njit(cache=True, nogil=True)
+@entry
 def publish_markets(state, height, time_ns):
     """Publish the books of all markets, after rows were loaded without a block."""
     begin_block(state)
-    for market in range(state.status[0].market_count):
+    for market in range(state.rows.status[0].market_count):
         touch_market(state, market)
     end_block(state, height, time_ns)
+
+
+def warm() -> None:
+    """Compile the entry points."""
+    state, events = allocate(TINY), np.zeros(0, EVENT)
+    apply_block(state, events, events, np.zeros(0, FILL), 1, 1, np.zeros(1, ENDED), np.zeros(1, TRADE))
+    doubt_markets(state, np.zeros(0, np.int64), 0, 1, 1)
+    publish_markets(state, 1, 1)

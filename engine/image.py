@@ -6,46 +6,46 @@ by.
 """
 
 import numpy as np
-from numba import njit
 
 from engine import apply, book
-from engine.state import State
+from engine.state import TINY, State, allocate
 from shm import atomics, index
 from shm.codes import EventKind, Flag, OrderState, Stale
 from shm.constants import CLOID_BYTES
+from shm.kernel import entry, inner
 from shm.layout import NO_SLOT, ORDER
 
 
-@njit(cache=True, nogil=True)
+@entry
 def copy_resting(state, market, out):
     """Copy the market's resting orders, in priority, into out (ORDER[order_count]); return how many."""
     count = 0
     for side in range(2):
-        row = state.sides[2 * market + side]
+        row = state.rows.sides[2 * market + side]
         for i in range(row.count):
-            slot = state.levels[row.offset + row.count - 1 - i].head
+            slot = state.rows.levels[row.offset + row.count - 1 - i].head
             while slot != NO_SLOT:
-                out[count] = state.orders[slot]
+                out[count] = state.rows.orders[slot]
                 count += 1
-                slot = state.orders[slot].next
+                slot = state.rows.orders[slot].next
     return count
 
 
-@njit(cache=True, nogil=True)
+@entry
 def copy_untriggered(state, out):
     """Copy the untriggered orders of all markets, in slot order, into out; return how many there are."""
     count = 0
-    for slot in range(len(state.orders)):
-        if state.orders[slot].state == OrderState.UNTRIGGERED:
+    for slot in range(len(state.rows.orders)):
+        if state.rows.orders[slot].state == OrderState.UNTRIGGERED:
             if count < len(out):
-                out[count] = state.orders[slot]
+                out[count] = state.rows.orders[slot]
             count += 1
         if count == len(out):
             break
     return count
 
 
-@njit(cache=True, nogil=True)
+@entry
 def load(state, orders):
     """Put `orders` (an image of any markets; market and account are rows of this state) behind what is there.
 
@@ -53,32 +53,32 @@ def load(state, orders):
     """
     refused = 0
     for i in range(len(orders)):
-        slot = book.take_slot(state)
+        slot = book.take_slot(state.rows)
         if slot == NO_SLOT:
             refused += len(orders) - i
             break
-        state.orders[slot] = orders[i]
+        state.rows.orders[slot] = orders[i]
         if orders[i].state == OrderState.UNTRIGGERED:
-            book.wait_untriggered(state, slot)
-        elif not book.rest(state, slot):
-            state.free_orders[state.heap[0].free_orders] = slot
-            state.heap[0].free_orders += 1
+            book.wait_untriggered(state.rows, slot)
+        elif not book.rest(state.rows, slot):
+            state.rows.free_orders[state.rows.heap[0].free_orders] = slot
+            state.rows.heap[0].free_orders += 1
             refused += 1
     return refused
 
 
-@njit(cache=True, nogil=True)
+@inner
 def clear_market(state, market):
     """Take every resting order of the market off its book."""
     for side in range(2):
-        row = state.sides[2 * market + side]
+        row = state.rows.sides[2 * market + side]
         while row.count > 0:
-            slot = state.levels[row.offset + row.count - 1].head
-            apply.touch_account(state, state.orders[slot].account)
-            book.leave(state, slot)
+            slot = state.rows.levels[row.offset + row.count - 1].head
+            apply.touch_account(state, state.rows.orders[slot].account)
+            book.leave(state.rows, slot)
 
 
-@njit(cache=True, nogil=True)
+@entry
 def replace_market(state, market, orders, height, time_ns):
     """Rebuild one market from an image of its resting orders, and tell everyone to take a new snapshot of it.
 
@@ -91,15 +91,15 @@ def replace_market(state, market, orders, height, time_ns):
     for i in range(len(orders)):
         slot = _slot_of(state, orders[i].order)
         if slot != NO_SLOT:
-            apply.touch_account(state, state.orders[slot].account)
-            book.leave(state, slot)
+            apply.touch_account(state, state.rows.orders[slot].account)
+            book.leave(state.rows, slot)
         apply.touch_account(state, orders[i].account)
     refused = load(state, orders)
-    row = state.markets[market]
+    row = state.rows.markets[market]
     if row.stale != Stale.FRESH and refused == 0:
-        state.status[0].stale_count -= 1
+        state.rows.status[0].stale_count -= 1
     if row.stale == Stale.FRESH and refused > 0:
-        state.status[0].stale_count += 1
+        state.rows.status[0].stale_count += 1
     atomics.store_release(row, "stale", np.int64(Stale.CAPACITY if refused else Stale.FRESH))
     row.epoch += 1
     event = apply.emit(state)
@@ -109,12 +109,12 @@ def replace_market(state, market, orders, height, time_ns):
     return refused
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _slot_of(state, order):
-    return index.find_order(state.order_index, state.orders, order)
+    return index.find_order(state.rows.order_index, state.rows.orders, order)
 
 
-@njit(cache=True, nogil=True)
+@entry
 def first_difference(one, other):
     """Return the first place where two images of a market differ, their lengths included; -1 if nowhere.
 
@@ -141,7 +141,7 @@ def first_difference(one, other):
 
 def resting(state: State, market: int) -> np.ndarray:
     """The image of a market's resting orders: ORDER[order_count], a copy."""
-    out = np.zeros(int(state.markets[market]["order_count"]), ORDER)
+    out = np.zeros(int(state.rows.markets[market]["order_count"]), ORDER)
     assert copy_resting(state, market, out) == len(out), "a market counts its orders"
     return out
 
@@ -152,17 +152,28 @@ def untriggered(state: State, capacity: int) -> np.ndarray:
     return out[: copy_untriggered(state, out)]
 
 
-@njit(cache=True, nogil=True)
+@entry
 def replace_untriggered(state, gone, missing):
     """Forget the untriggered orders with ids in `gone` (i8[]); add `missing` (ORDER[]) if not known."""
     apply.begin_block(state)
     for i in range(len(gone)):
         slot = _slot_of(state, gone[i])
-        if slot != NO_SLOT and state.orders[slot].state == OrderState.UNTRIGGERED:
-            apply.touch_account(state, state.orders[slot].account)
-            book.leave(state, slot)
+        if slot != NO_SLOT and state.rows.orders[slot].state == OrderState.UNTRIGGERED:
+            apply.touch_account(state, state.rows.orders[slot].account)
+            book.leave(state.rows, slot)
     for i in range(len(missing)):
         if _slot_of(state, missing[i].order) == NO_SLOT:
             apply.touch_account(state, missing[i].account)
             load(state, missing[i : i + 1])
-    apply.end_block(state, state.status[0].height, state.status[0].time_ns)
+    apply.end_block(state, state.rows.status[0].height, state.rows.status[0].time_ns)
+
+
+def warm() -> None:
+    """Compile the entry points."""
+    state, orders = allocate(TINY), np.zeros(0, ORDER)
+    copy_resting(state, 0, orders)
+    copy_untriggered(state, np.zeros(1, ORDER))
+    load(state, orders)
+    replace_market(state, 0, orders, 1, 1)
+    replace_untriggered(state, np.zeros(0, np.int64), orders)
+    first_difference(orders, orders)

@@ -52,20 +52,28 @@ class Capacity(NamedTuple):
     buckets: int = c.BUCKETS_MAX
 
 
-class State(NamedTuple):
-    status: np.ndarray
-    names: np.ndarray
+TINY = Capacity(4, 4, 4, 64, 64, 8, 8, 8, 8, 8, 8)  # enough to compile the kernels with
+
+
+class Rows(NamedTuple):
+    """Markets, their books, orders and accounts: what the kernels of books work on."""
+
+    status: np.ndarray  # WORLD_STATUS[1]
     markets: np.ndarray
     sides: np.ndarray
     levels: np.ndarray
     orders: np.ndarray
     order_index: np.ndarray
     accounts: np.ndarray
-    account_index: np.ndarray
-    book_heads: np.ndarray
-    books: np.ndarray
-    event_ring: np.ndarray
-    events: np.ndarray
+    # the engine's own
+    heap: np.ndarray  # HEAP[1]
+    free_orders: np.ndarray  # i4[orders], a stack
+    free_extents: np.ndarray  # i8[EXTENT_CLASSES], offset + 1 of the first free extent of each class
+
+
+class History(NamedTuple):
+    """The rings of what has happened, and the heads of their chains."""
+
     trade_ring: np.ndarray
     trades: np.ndarray
     fill_ring: np.ndarray
@@ -77,10 +85,17 @@ class State(NamedTuple):
     closed_buckets: np.ndarray
     rejected_buckets: np.ndarray
     cloid_buckets: np.ndarray
+
+
+class Work(NamedTuple):
+    """What a block needs while it is applied, and where its outcome is published."""
+
+    book_heads: np.ndarray
+    books: np.ndarray
+    event_ring: np.ndarray
+    events: np.ndarray
     # the engine's own
-    heap: np.ndarray  # HEAP[1]
-    free_orders: np.ndarray  # i4[orders], a stack
-    free_extents: np.ndarray  # i8[EXTENT_CLASSES], offset + 1 of the first free extent of each class
+    block_events: np.ndarray  # EVENT[EVENTS_PER_BLOCK_MAX]
     market_dirty: np.ndarray  # u1[markets]
     dirty_markets: np.ndarray  # i4[markets]
     account_dirty: np.ndarray  # u1[accounts]
@@ -88,7 +103,48 @@ class State(NamedTuple):
     refusals: np.ndarray  # u1[names]: whether a status is a refusal
     fact_index: np.ndarray  # i4[], the block's opening statuses by oid
     removed_index: np.ndarray  # i8[], the oids the block has removed
-    block_events: np.ndarray  # EVENT[EVENTS_PER_BLOCK_MAX]
+
+
+class State(NamedTuple):
+    """All of it. Kernels take the part they need; the tables of texts are the parser's."""
+
+    rows: Rows
+    history: History
+    work: Work
+    names: np.ndarray
+    account_index: np.ndarray
+
+    @property
+    def status(self) -> np.ndarray:
+        return self.rows.status
+
+    @property
+    def markets(self) -> np.ndarray:
+        return self.rows.markets
+
+    @property
+    def sides(self) -> np.ndarray:
+        return self.rows.sides
+
+    @property
+    def levels(self) -> np.ndarray:
+        return self.rows.levels
+
+    @property
+    def orders(self) -> np.ndarray:
+        return self.rows.orders
+
+    @property
+    def accounts(self) -> np.ndarray:
+        return self.rows.accounts
+
+    @property
+    def heap(self) -> np.ndarray:
+        return self.rows.heap
+
+    @property
+    def refusals(self) -> np.ndarray:
+        return self.work.refusals
 
 
 def power_of_two(count: int) -> int:
@@ -123,20 +179,24 @@ def allocate(capacity: Capacity, arrays: dict[str, np.ndarray] | None = None) ->
     world = arrays or {
         name: np.zeros(count, dtype) for name, (dtype, count) in world_counts(capacity).items()
     }
-    state = State(
-        **{name: world[name] for name in layout.WORLD},
-        heap=np.zeros(1, HEAP),
-        free_orders=np.arange(capacity.orders - 1, -1, -1, np.int32),
-        free_extents=np.zeros(EXTENT_CLASSES, np.int64),
-        market_dirty=np.zeros(capacity.markets, np.uint8),
-        dirty_markets=np.zeros(capacity.markets, np.int32),
-        account_dirty=np.zeros(capacity.accounts, np.uint8),
-        dirty_accounts=np.zeros(capacity.accounts, np.int32),
-        refusals=np.zeros(capacity.names, np.uint8),
-        fact_index=np.zeros(2 * EVENTS_PER_BLOCK_MAX, np.int32),
-        removed_index=np.zeros(2 * EVENTS_PER_BLOCK_MAX, np.int64),
-        block_events=np.zeros(EVENTS_PER_BLOCK_MAX, layout.EVENT),
+    own = {
+        "heap": np.zeros(1, HEAP),
+        "free_orders": np.arange(capacity.orders - 1, -1, -1, np.int32),
+        "free_extents": np.zeros(EXTENT_CLASSES, np.int64),
+        "block_events": np.zeros(EVENTS_PER_BLOCK_MAX, layout.EVENT),
+        "market_dirty": np.zeros(capacity.markets, np.uint8),
+        "dirty_markets": np.zeros(capacity.markets, np.int32),
+        "account_dirty": np.zeros(capacity.accounts, np.uint8),
+        "dirty_accounts": np.zeros(capacity.accounts, np.int32),
+        "refusals": np.zeros(capacity.names, np.uint8),
+        "fact_index": np.zeros(2 * EVENTS_PER_BLOCK_MAX, np.int32),
+        "removed_index": np.zeros(2 * EVENTS_PER_BLOCK_MAX, np.int64),
+    }
+    every = {**world, **own}
+    rows, history, work = (
+        part(**{name: every[name] for name in part._fields}) for part in (Rows, History, Work)
     )
+    state = State(rows, history, work, world["names"], world["account_index"])
     state.heap["free_orders"] = capacity.orders
     for ring in ("event", "trade", "fill", "closed", "rejected"):
         slots = world[{"event": "events", "trade": "trades", "fill": "fills"}.get(ring, ring)]

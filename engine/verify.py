@@ -17,13 +17,17 @@ def verify(state: State, crossed_allowed: bool = False) -> None:
     assert len(known) + heap["free_orders"] == len(orders), "a slot is known or free"
     assert len(np.unique(orders["order"][known])) == len(known), "an order id is known once"
     assert state.status[0]["order_count"] == len(known), "the world counts its orders"
-    assert np.count_nonzero(state.order_index) == len(known), "the index holds every order and nothing else"
+    assert np.count_nonzero(state.rows.order_index) == len(known), (
+        "the index holds every order and nothing else"
+    )
     resting = known[orders["state"][known] == OrderState.RESTING]
     assert (orders["quantity"][resting] > 0).all(), "a filled order has left the book"
     for market in range(int(state.status[0]["market_count"])):
         _verify_market(state, market, resting[orders["market"][resting] == market], crossed_allowed)
     _verify_accounts(state, known)
-    assert not state.fact_index.any() and not state.removed_index.any(), "a block's indexes are emptied"
+    assert not state.work.fact_index.any() and not state.work.removed_index.any(), (
+        "a block's indexes are emptied"
+    )
 
 
 def _verify_market(state, market, resting, crossed_allowed):

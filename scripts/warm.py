@@ -32,6 +32,9 @@ MODULES = [
     "shm.spsc",
     "shm.stats",
     "shm.wait",
+    "engine.apply",
+    "engine.image",
+    "engine.follow.check",
     "gateway.encode",
 ]
 

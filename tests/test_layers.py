@@ -16,7 +16,7 @@ MAY_IMPORT = {  # besides itself and the standard library; nobody imports script
     "gateway": {"aiofastnet", "httptools", "msgspec", "numba", "numpy", "picows", "shm", "uvloop"},
 }
 ORDER = {  # a module imports only what stands before it in its package; a new file takes its place
-    "shm": "constants codes units layout atomics seqlock spsc broadcast wait index rows region stats",
+    "shm": "constants codes kernel units layout atomics seqlock spsc broadcast wait index rows region stats",
     "engine": "state book history apply image verify publish "
     "follow.records follow.scan follow.intern follow.events follow.decode follow.snapshot follow.parse "
     "follow.tail follow.join follow.bootstrap follow.meta follow.checkpoint follow.check follow.watch "

@@ -10,13 +10,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from engine import apply, image
 from engine.follow import intern, parse
-from engine.state import Capacity, State, allocate, market_name, power_of_two, row_text
+from engine.state import TINY, Capacity, State, allocate, market_name, power_of_two, row_text
 from shm import layout
 from shm.codes import Stale
+from shm.kernel import entry
 from shm.layout import ENDED, FILL, NO_ACCOUNT, NO_MARKET, TRADE
 
 KEPT_BLOCKS = 8192  # about ten minutes
@@ -101,6 +101,11 @@ class Check:
     def busy(self) -> bool:
         return self._work is not None or self._parsed is not None
 
+    @property
+    def working(self) -> bool:
+        """Whether a snapshot is being parsed."""
+        return self._work is not None
+
     def begin(self, text: np.ndarray) -> None:
         """Parse a snapshot in the background."""
         self._work = self._pool.submit(_parse, text, self._capacity)
@@ -138,14 +143,18 @@ class Check:
         return second
 
 
-def _parse(text: np.ndarray, capacity: Capacity) -> Parsed:
-    own = intern.tables(
+def _tables(capacity: Capacity) -> intern.Tables:
+    return intern.tables(
         np.zeros(capacity.markets, layout.MARKET),
         np.zeros(capacity.names, layout.NAME),
         np.zeros(capacity.accounts, layout.ACCOUNT),
         np.zeros(power_of_two(2 * capacity.accounts), np.int64),
         np.zeros(1, layout.WORLD_STATUS),
     )
+
+
+def _parse(text: np.ndarray, capacity: Capacity) -> Parsed:
+    own = _tables(capacity)
     height, orders, _ = parse.parse_snapshot(text, own)
     return Parsed(height, orders, own)
 
@@ -164,7 +173,7 @@ def translate(orders: np.ndarray, own: intern.Tables, live: State) -> None:
         orders[field] = np.array(names, np.uint16)[orders[field]]
 
 
-@njit(cache=True, nogil=True)
+@entry
 def translate_accounts(accounts, mine, out):
     """Write the row in the tables `mine` of each of accounts[:len(out)] into out (i4[])."""
     for row in range(len(out)):
@@ -199,3 +208,9 @@ def _repair_untriggered(live: State, second: State) -> None:
     missing = theirs[~np.isin(theirs["order"], mine["order"])]
     if len(gone) or len(missing):
         image.replace_untriggered(live, gone, missing)
+
+
+def warm() -> None:
+    """Compile the entry point of its own."""
+    tables = _tables(TINY)
+    translate_accounts(tables.accounts, tables, np.zeros(0, np.int32))

@@ -245,7 +245,7 @@ class Follower:
             self._doubt(sorted({int(row["market"]) for row in fresh}), Stale.GAP)
 
     def _on_late_fills(self, fills: np.ndarray) -> None:
-        kept = self.state.fills
+        kept = self.state.history.fills
         seen = set(zip(kept["trade"].tolist(), kept["order"].tolist(), kept["side"].tolist(), strict=True))
         fresh = [row for row in fills if (int(row["trade"]), int(row["order"]), int(row["side"])) not in seen]
         if fresh and self._join is not None:
@@ -348,6 +348,11 @@ class Follower:
         if self._held is not None or now_ns - self._news_ns < self._silent_ns:
             return Feed.LIVE
         return Feed.ENDED if self._speed is not None else Feed.SILENT
+
+    @property
+    def checking(self) -> bool:
+        """Whether a comparison is under way."""
+        return self._check.working
 
     @property
     def paced(self) -> bool:
