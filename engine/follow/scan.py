@@ -19,7 +19,7 @@ from shm.constants import DECIMAL_DIGITS_MAX, PLACES
 from shm.units import NOT_A_DECIMAL, POWERS, parse
 
 # The kernels of this package count no references: they neither make nor keep an array, and counting took two
-# thirds of their time (an atomic addition wherever a function names an array). `_nrt` is numba's switch for it.
+# thirds of their time (an atomic addition wherever a function names an array). `_nrt` is its switch.
 kernel = njit(cache=True, nogil=True, _nrt=False)
 step = njit(cache=True, nogil=True, _nrt=False, forceinline=True)  # small, and called at every field
 
