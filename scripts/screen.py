@@ -24,7 +24,7 @@ NAMED_STALE_MAX = 6
 DEAD_NS = 1_000_000_000  # without a heartbeat
 
 # Counters by the names that the processes give them.
-CLIENTS, MESSAGES = "connections", "messages_sent"
+BLOCKS, CLIENTS, MESSAGES = "blocks", "connections", "messages_sent"
 
 _STATES = {
     codes.Feed.WAITING: "WAITING for a snapshot or for logs",
@@ -92,10 +92,11 @@ class Watcher:
     def look(self) -> View:
         supervisor = self._supervisor
         world = self._attach(supervisor.engine, "world")
-        counters = [self._counters(gateway) for gateway in supervisor.gateways]
+        counters = [self._counters(gateway, "gateway") for gateway in supervisor.gateways]
         seen = self._read_world(world) if world is not None else {}
+        blocks = self._counters(supervisor.engine, "stats").get(BLOCKS, 0)  # heights may jump
         messages = sum(each.get(MESSAGES, 0) for each in counters)
-        rates: dict[str, Any] = self._rates(seen.get("height") or 0, seen.pop("events", 0), messages)
+        rates: dict[str, Any] = self._rates(blocks, seen.pop("events", 0), messages)
         return View(
             **self._facts,
             is_simulation=supervisor.node is not None,
@@ -127,8 +128,8 @@ class Watcher:
             self._attached[key] = known = (fds, attached)
         return known[1]
 
-    def _counters(self, gateway: Role) -> dict[str, int]:
-        attached = self._attach(gateway, "gateway")
+    def _counters(self, role: Role, kind: str) -> dict[str, int]:
+        attached = self._attach(role, kind)
         return stats.read(attached)["counters"] if attached is not None else {}
 
     def _state(self, world: Any, feed: int) -> str:
@@ -156,19 +157,19 @@ class Watcher:
             "events": int(world.arrays["event_ring"][0]["tail"]),
             "height": height or None,
             "block_time_ns": block_ns,
-            "lag_ms": (applied_ns - block_ns) / 1e6 if height and not self._facts["is_recording"] else None,
-            "seconds_since_block": (time.time_ns() - applied_ns) / 1e9 if height else None,
+            "lag_ms": (applied_ns - block_ns) / 1e6 if block_ns and not self._facts["is_recording"] else None,
+            "seconds_since_block": (time.time_ns() - applied_ns) / 1e9 if applied_ns else None,
             "market_count": count,
             "stale_count": len(stale),
             "stale_names": tuple(market_name(markets[row]) for row in stale[:NAMED_STALE_MAX]),
             "quotes": tuple(shown),
         }
 
-    def _rates(self, height: int, events: int, messages: int) -> dict[str, float]:
+    def _rates(self, blocks: int, events: int, messages: int) -> dict[str, float]:
         """Per second, over the last RATE_SECONDS. A counter that went back began anew: it counts from
         there.
         """
-        now, figures = time.monotonic(), (height, events, messages)
+        now, figures = time.monotonic(), (blocks, events, messages)
         if self._samples and any(new < old for new, old in zip(figures, self._samples[-1][1:], strict=True)):
             self._samples.clear()
         self._samples.append((now, *figures))
@@ -176,9 +177,8 @@ class Watcher:
             self._samples.popleft()
         then, *old = self._samples[0]
         spent = max(now - then, 1e-3)
-        blocks, told, sent = (max(0, new - was) / spent for new, was in zip(figures, old, strict=True))
-        blocks = blocks if old[0] else 0.0  # the first height is where the chain is, not what was read
-        return {"blocks_per_second": blocks, "events_per_second": told, "messages_per_second": sent}
+        applied, told, sent = (max(0, new - was) / spent for new, was in zip(figures, old, strict=True))
+        return {"blocks_per_second": applied, "events_per_second": told, "messages_per_second": sent}
 
 
 def market_name(market: Any) -> str:
@@ -264,10 +264,9 @@ def _clock(view: View) -> list[str]:
         return []
     seconds, rest = divmod(view.block_time_ns, 10**9)
     form = "%Y-%m-%d %H:%M:%S" if view.is_recording else "%H:%M:%S"
-    parts = [
-        f"height {view.height}",
-        f"block time {time.strftime(form, time.gmtime(seconds))}.{rest // 10**6:03d} UTC",
-    ]
+    parts = [f"height {view.height}"]
+    if view.block_time_ns:  # a snapshot has a height, and no time
+        parts.append(f"block time {time.strftime(form, time.gmtime(seconds))}.{rest // 10**6:03d} UTC")
     if view.lag_ms is not None:
         parts.append(f"lag {view.lag_ms:.0f} ms")
     if (silence := view.seconds_since_block) is not None and silence > 1 and not view.is_recording:

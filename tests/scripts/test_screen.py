@@ -146,6 +146,8 @@ def watcher(arrays, age_ns=0):
     )
     made = screen.Watcher(supervisor, address="a", source="s", data="d", is_recording=False)
     made._attached["engine world"] = (role.fds["world"], attached)
+    made._counters = lambda role, kind: made.counters[kind]
+    made.counters = {"stats": {"blocks": 5}, "gateway": {"connections": 3, "messages_sent": 7}}
     return made
 
 
@@ -154,6 +156,12 @@ def test_a_view_is_what_the_world_says(world):
     assert (view.state, view.height, view.lag_ms, view.market_count) == ("LIVE", 100, 25.0, 3)
     assert (view.stale_count, view.stale_names, view.gateways_up, view.restarts) == (1, ("ETH",), 1, 1)
     assert [quote.market for quote in view.quotes] == ["BTC", "ETH", "SOL"]
+
+
+def test_a_snapshot_alone_has_a_height_and_no_time(world):
+    world["status"]["time_ns"] = world["status"]["applied_ns"] = 0
+    text = screen.line(watcher(world).look())
+    assert "height 100" in text and not any(word in text for word in ("block time", "lag", "ago"))
 
 
 def test_a_silent_engine_is_not_called_live(world):
@@ -166,12 +174,15 @@ def test_rates_are_per_second_and_begin_anew_with_a_new_world(world, monkeypatch
     now = [1000.0]
     monkeypatch.setattr(screen.time, "monotonic", lambda: now[0])
     made = watcher(world)
-    assert made.look().blocks_per_second == 0.0, "a height alone is no rate"
+    assert made.look().blocks_per_second == 0.0
     now[0] += 2
-    world["status"]["height"] += 30
+    world["status"]["height"] += 10_000  # a node that was away
+    made.counters["stats"]["blocks"] += 30
+    made.counters["gateway"]["messages_sent"] += 8
     world["event_ring"]["tail"] += 1_000
     view = made.look()
     assert (view.blocks_per_second, view.events_per_second) == (15.0, 500.0)
+    assert (view.messages_per_second, view.clients) == (4.0, 3)
     now[0] += 1
     world["event_ring"]["tail"] = 0
     view = made.look()
