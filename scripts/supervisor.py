@@ -34,7 +34,7 @@ PAUSE_MAX_SECONDS = 5.0
 STEADY_SECONDS = 10.0  # a process that lived so long did not end quickly
 QUICK_ENDS_TOLD = 3
 DRAIN_SECONDS = 1.2  # for gateways to finish what is in flight
-STOP_SECONDS = 0.7  # for the engine to write its checkpoint
+STOP_SECONDS = 0.8  # for the engine to write its checkpoint, and whatever the gateways have left over
 
 Message = dict[str, Any]
 
@@ -222,12 +222,14 @@ class Supervisor:
         await self.is_stopping.wait()
         for role in self.gateways:
             role.send({"kind": "drain"})
+        clock = asyncio.get_running_loop()
+        began = clock.time()
         await self._ended(self.gateways, DRAIN_SECONDS)
         sources = [role for role in self.roles if role not in self.gateways]
         for role in sources:
             if role.child is not None:
                 role.child.signal(signal.SIGTERM)
-        await self._ended(sources, STOP_SECONDS)
+        await self._ended(sources, max(STOP_SECONDS, DRAIN_SECONDS + STOP_SECONDS - (clock.time() - began)))
 
     async def _ended(self, roles: list[Role], seconds: float) -> None:
         """Wait until the processes have ended, at most `seconds`; then kill those that have not."""
@@ -238,7 +240,7 @@ class Supervisor:
         except TimeoutError:
             for role in roles:
                 if role.child is not None and role.child.is_alive:
-                    self._log.write(f"{role.name} did not end in {seconds} s: killed", level="warning")
+                    self._log.write(f"{role.name} did not end in {seconds:.1f} s: killed", level="warning")
                     role.child.signal(signal.SIGKILL)
             await asyncio.gather(*(child.ended() for child in children))
 
