@@ -58,7 +58,10 @@ class Log:
             say(self.people, line + "\n")
 
     def forward(self, who: str, line: str) -> None:
-        """Take over a line that a child has printed. A JSON object with an `event` keeps its facts."""
+        """Take over a line that a child has printed. A JSON object with an `event` keeps its facts.
+
+        The event `fault` is an error: a child says so of a bug of ours.
+        """
         try:
             facts = json.loads(line)
             text = facts.pop("event")
@@ -66,7 +69,8 @@ class Log:
             text, facts = line, {}
         if not isinstance(text, str):
             text, facts = line, {}
-        self.write(text, who=who, **{name: facts[name] for name in facts if name not in _OURS})
+        level = "error" if text == "fault" else "info"
+        self.write(text, who=who, level=level, **{name: facts[name] for name in facts if name not in _OURS})
 
     def close(self) -> None:
         os.close(self._file)

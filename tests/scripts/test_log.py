@@ -50,6 +50,11 @@ def test_a_childs_json_keeps_its_facts_and_cannot_pose_as_another(story):
     assert (line["who"], line["text"], line["state"], line["level"]) == ("engine", "feed", "live", "info")
 
 
+def test_a_childs_fault_is_an_error(story):
+    story.forward("engine", '{"event":"fault","what":"KeyError"}')
+    assert lines(story)[0]["level"] == "error"
+
+
 NOT_EVENTS = ["{", "[]", "{}", "null", '{"event":1}', '{"event":null}', "[" * 100_000, "1e999"]
 
 
