@@ -382,7 +382,9 @@ def _gather(
     """The items of the trades or fills ring that a chain of events names. Raises Lapped."""
     arrays = block.world.arrays
     out = np.zeros(rows.chain_length(links, first), dtype)
-    count = rows.gather(arrays[f"{ring}_ring"], arrays[f"{ring}s"], block.events, links, first, kind, out)
+    count = rows.gather(
+        arrays[f"{ring}_ring"], arrays[f"{ring}s"], block.events, links, first, int(kind), out
+    )
     if count == broadcast.LAPPED:
         raise Lapped
     return out[:count]

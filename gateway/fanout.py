@@ -179,6 +179,7 @@ class Client:
         self.close(errors.CLOSE_POLICY, errors.CLOSE_TOO_SLOW.format(lag, channel.name))
 
     def _write(self, frames: bytes) -> None:
+        self._fanout.writes += 1
         if not self._wire.write_frames(frames):
             self.blocked = True
 
@@ -189,6 +190,7 @@ class Fanout:
     def __init__(self, limits: FanoutLimits, on_lapped: Callable[[Cursor], None]):
         self.limits = limits
         self.on_lapped = on_lapped
+        self.writes = 0
         self.streams: dict[schema.Key, Stream] = {}
         self._dirty: set[Stream] = set()
 

@@ -23,7 +23,7 @@ from gateway.notices import Notices
 from gateway.readers import Readers
 from gateway.world import World
 from shm import broadcast, layout
-from shm.codes import EventKind
+from shm.codes import EventKind, Stale
 
 EVENTS_PER_TURN = 16 * 1024  # 2 MiB; a block that is larger is told in parts
 KEPT_ALIVE = ("l2Book", "bbo")  # clients take long silence on these for a dead feed
@@ -229,7 +229,7 @@ class Feed:
         last = self._events[end - 1]
         kind, height = int(last["kind"]), int(last["height"])
         if kind == EventKind.STALE or kind == EventKind.RESET:
-            self._tell_change(world, kind, int(last["market"]))
+            self._tell_change(world, last)
             return
         if self._restarted and height > self._told:
             self._restarted = False
@@ -395,11 +395,14 @@ class Feed:
         self._notices.engine_gone = True
         self._notices.check_all(errors.ENGINE_GONE)
 
-    def _tell_change(self, world: World, kind: int, market: int) -> None:
+    def _tell_change(self, world: World, event: np.void) -> None:
         """A market is in doubt, or was made anew; NO_MARKET: all of them."""
         world.learn()
+        market = int(event["market"])
         for coin in (world.coins[market],) if market != layout.NO_MARKET else tuple(self._readers.of_coin):
-            if kind == EventKind.RESET:
-                for stream in self._readers.of_coin.get(coin, ()):
-                    self._refresh(stream)
+            if event["kind"] == EventKind.STALE:
+                self._notices.doubt(coin, Stale(int(event["status"])))
+                continue
+            for stream in self._readers.of_coin.get(coin, ()):
+                self._refresh(stream)
             self._notices.check(coin, errors.REBUILT)

@@ -70,6 +70,12 @@ class Info:
             schema.SpotClearinghouseState: lambda world, request: b'{"balances":[]}',
         }
 
+    def learn(self, meta: Any, spot_meta: Any) -> None:
+        """Take the node's own description of its markets, each if it is one."""
+        self._meta = meta if isinstance(meta, dict) and "universe" in meta else self._meta
+        if isinstance(spot_meta, dict) and {"universe", "tokens"} <= spot_meta.keys():
+            self._spot_meta = spot_meta
+
     def answer(self, body: bytes) -> bytes:
         """Answer one request. Raises Refusal (the body is not one) and NotNow (ask again)."""
         return self._answer(codec.decode_info(body))

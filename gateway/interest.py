@@ -13,6 +13,8 @@ from numba import njit
 from shm import layout
 from shm.codes import EventKind
 
+Array = np.ndarray[Any, Any]
+
 END = -1  # of a chain
 
 BOOK, TRADES, QUEUE = 1, 2, 4  # what somebody wants of a market: its levels, its trades, every order
@@ -24,12 +26,12 @@ assert _CHAINED == ORDERS | FILLS, "what is told event by event, of either"
 class Wants(NamedTuple):
     """One table's half of the sieve: bits by row, and the chains of the block in hand."""
 
-    wanted: np.ndarray[Any, Any]  # u1 by row: what somebody wants
-    marks: np.ndarray[Any, Any]  # u1 by row: what of it is new
-    first: np.ndarray[Any, Any]  # i4 by row: its first event, or END
-    last: np.ndarray[Any, Any]  # i4 by row
-    touched: np.ndarray[Any, Any]  # i4: the rows that have marks
-    links: np.ndarray[Any, Any]  # i4 by event: the next of the same row, or END
+    wanted: Array  # u1 by row: what somebody wants
+    marks: Array  # u1 by row: what of it is new
+    first: Array  # i4 by row: its first event, or END
+    last: Array  # i4 by row
+    touched: Array  # i4: the rows that have marks
+    links: Array  # i4 by event: the next of the same row, or END
 
 
 def wants(rows: int, events: int) -> Wants:
@@ -51,7 +53,7 @@ class Sieve:
         self.accounts = wants(accounts, events)
         self._counts = np.zeros(2, np.int64)
 
-    def sift(self, events: np.ndarray[Any, Any], start: int, end: int) -> tuple[list[int], list[int]]:
+    def sift(self, events: Array, start: int, end: int) -> tuple[list[int], list[int]]:
         """Chain events[start:end] (EVENT[]); return the markets and the accounts that were touched."""
         sift(events, start, end, self.markets, self.accounts, self._counts)
         markets, accounts = self._counts.tolist()
@@ -66,7 +68,7 @@ class Sieve:
 
 
 @njit(cache=True, nogil=True)
-def _mark(table, row, bits, i, count):
+def _mark(table: Wants, row: int, bits: int, i: int, count: int) -> int:
     """Note that event `i` tells `bits` of `row`, if they are wanted; return the rows touched so far."""
     if row < 0 or row >= len(table.wanted):
         return count
@@ -88,7 +90,7 @@ def _mark(table, row, bits, i, count):
 
 
 @njit(cache=True, nogil=True)
-def sift(events, start, end, markets, accounts, counts):
+def sift(events: Array, start: int, end: int, markets: Wants, accounts: Wants, counts: Array) -> None:
     """Chain events[start:end] by market and by account (Wants). counts i8[2]: rows touched of each."""
     market_count, account_count = counts[0], counts[1]
     for i in range(start, end):
@@ -110,7 +112,7 @@ def sift(events, start, end, markets, accounts, counts):
 
 
 @njit(cache=True, nogil=True)
-def next_block(events, start, end):
+def next_block(events: Array, start: int, end: int) -> int:
     """Return the index after the block that begins at `start`, or `start` if its BLOCK event has not come
     yet.
 

@@ -41,6 +41,13 @@ class Notices:
             self._said[coin] = reason
             self.tell(coin, STALE, reason)
 
+    def doubt(self, coin: str, stale: Stale) -> None:
+        """Tell the readers of a coin that it was stale, even if it no longer is: `check` tells the rest."""
+        reason = errors.STALE_REASONS[stale]
+        if stale and coin in self._readers.of_coin and self._said.get(coin) != reason:
+            self._said[coin] = reason
+            self.tell(coin, STALE, reason)
+
     def check_all(self, why_live: str) -> None:
         for coin in {*self._readers.of_coin, *self._said}:
             self.check(coin, why_live)

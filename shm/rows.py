@@ -357,11 +357,12 @@ def warm():
     accounts, status = np.zeros(1, layout.ACCOUNT), np.zeros(1, layout.WORLD_STATUS)
     words, ring = np.zeros(2, layout.WORD), np.zeros(1, layout.BROADCAST)
     rings = {name: np.zeros(2, name) for name in (layout.TRADE, layout.FILL, layout.ENDED)}
-    for array in (markets, sides, levels, orders, accounts, status, words, ring, *rings.values()):
+    text = np.zeros(20, np.uint8)
+    for array in (markets, sides, levels, orders, accounts, status, words, ring, text, *rings.values()):
         array.flags.writeable = False
     trades, fills, ended = rings.values()
     depth, found = np.zeros(1, layout.BOOK_LEVEL), np.zeros(3, layout.WORD)
-    order, text = np.zeros(1, layout.ORDER), np.zeros(20, np.uint8)
+    order = np.zeros(1, layout.ORDER)
     words_out = np.zeros(len(STATUS_WORDS), layout.WORD)
     read_status(status, words_out)
     read_market(markets, 0, words_out)
@@ -378,6 +379,7 @@ def warm():
     read_ended(ring, ended, words, 0, out)
     read_ended_cloid(ring, ended, words, text, 0, out)
     has_cloid(order[0], text)
+    has_cloid(out[0], text)
     chain_length(links, 0)
     gather(ring, trades, events, links, 0, 0, np.zeros(1, layout.TRADE))
     gather(ring, fills, events, links, 0, 0, np.zeros(1, layout.FILL))

@@ -1,0 +1,319 @@
+"""The gateway process: its loop, its listener, how it waits for the engine, and how it ends.
+
+    python -m gateway --control-fd N --settings JSON
+
+Over the control socket (SOCK_SEQPACKET, shm.region.send) it says `gateway` with its stats region (which holds
+its bell) and an eventfd, then `ready` with its port. It is told `world` with a descriptor, `meta`,
+`engine_lost`, `drain`. The end of that socket is the end of the process. SIGTERM drains; a second one ends it
+at once.
+
+The only module that reads clocks. A fault of ours ends the process: whoever started it starts it again.
+"""
+
+import argparse
+import asyncio
+import dataclasses
+import gc
+import json
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import uvloop
+
+from gateway import encode, interest
+from gateway.application import Application
+from gateway.fanout import FanoutLimits
+from gateway.feed import Feed, FeedLimits
+from gateway.front import Front
+from gateway.http import Limits
+from gateway.info import Info
+from gateway.session import SessionLimits
+from gateway.world import World
+from shm import broadcast, layout, region, rows, seqlock, stats, wait
+
+BACKLOG = 4096  # connections that the kernel holds for us
+DRAIN_SECONDS = 1.0
+TURN_SECONDS = 0.05  # the longest sleep: the bell may not be known to the engine yet
+RETRY_SECONDS = 0.005  # while something could not be read
+TICK_NS = 500_000_000
+EXIT_FAULT, EXIT_AT_ONCE = 1, 130
+
+COUNTERS = (
+    "connections", "websockets", "accepted", "requests", "messages_received", "messages_encoded",
+    "messages_sent", "events", "blocks", "laps", "slow_clients", "streams", "faults", "height",
+)  # fmt: skip
+HISTOGRAMS = ("turn_ns",)
+
+WARM = (broadcast, seqlock, rows, wait, stats, region, encode, interest)
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What the supervisor gives. limits: any field of the Limits classes, by its name."""
+
+    host: str = "127.0.0.1"
+    port: int = 3001
+    index: int = 0
+    count: int = 1
+    wait: Literal["park", "spin"] = "park"
+    cpu: int | None = None
+    limits: dict[str, int | float] = {}
+    mode: Literal["follow"] = "follow"
+    data: str | None = None
+    meta: dict[str, Any] | None = None
+    spot_meta: dict[str, Any] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class AllLimits:
+    rim: Limits
+    feed: FeedLimits
+    session: SessionLimits
+
+
+def limits_of(given: dict[str, int | float]) -> AllLimits:
+    """Spread limits over the classes that have them. Raises ValueError for a name that none has."""
+    left = dict(given)
+
+    def take(kind: type[Any], **more: Any) -> Any:
+        names = {field.name for field in dataclasses.fields(kind)} & left.keys()
+        return kind(**{name: left.pop(name) for name in names}, **more)
+
+    fanout = take(FanoutLimits)
+    limits = AllLimits(take(Limits), take(FeedLimits, fanout=fanout), take(SessionLimits))
+    if left:
+        raise ValueError(f"unknown limits: {', '.join(sorted(left))}")
+    return limits
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Share a port with the other gateways: the kernel spreads the connections."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind((host, port))
+    listener.listen(BACKLOG)
+    return listener
+
+
+class Server:
+    """One gateway from its first message to its last. Made inside the running loop."""
+
+    def __init__(self, control: socket.socket, settings: Settings):
+        limits = limits_of(settings.limits)
+        self._settings = settings
+        self._control = control
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._feed = Feed(limits.feed)
+        self._info = Info(settings.meta, settings.spot_meta)
+        self._application = Application(
+            self._feed, self._info, limits.session, time.monotonic_ns, time.time_ns
+        )
+        self._front = Front(self._application, log_fault, limits.rim)
+        self._stats = stats.Stats(COUNTERS, HISTOGRAMS, name=f"gateway {settings.index}")
+        self._bell_fd = wait.new_eventfd()
+        self._ticked_ns = 0
+        self._turns = False  # a turn is scheduled
+        self._spins = self._guarded(self._spin)
+
+    async def run(self) -> None:
+        """Serve until told to end. Raises what ended it, if it was a fault."""
+        self._control.setblocking(False)
+        self._loop.add_reader(self._control.fileno(), self._guarded(self._hear))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._told_to_end)
+        region.send(
+            self._control, {"kind": "gateway", "pid": os.getpid()}, [self._stats.region.fd, self._bell_fd]
+        )
+        listener = listen(self._settings.host, self._settings.port)
+        port = listener.getsockname()[1]
+        self._front.serve(listener)
+        region.send(self._control, {"kind": "ready", "port": port})
+        if self._settings.wait == "spin":
+            self._spins()
+        else:
+            self._loop.add_reader(self._bell_fd, self._guarded(self._woken))
+            self._guarded(self._turn)()
+        self._guarded(self._timer)()
+        try:
+            await self._ended
+        finally:
+            self._loop.remove_reader(self._control.fileno())
+            self._loop.remove_reader(self._bell_fd)
+            await self._front.drain(DRAIN_SECONDS)
+
+    # how it is told
+
+    def _hear(self) -> None:
+        while not self._ended.done():
+            try:
+                message, fds = region.receive(self._control)
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                self._end()
+                return
+            self._obey(message, fds)
+
+    def _obey(self, message: dict[str, Any], fds: list[int]) -> None:
+        kind = message.get("kind")
+        if kind == "world" and len(fds) == 1:
+            self._adopt(fds.pop(), message.get("epoch"))
+        elif kind == "meta":
+            self._learn(message)
+        elif kind == "engine_lost":
+            self._feed.lost_engine()
+        elif kind == "drain":
+            self._end()
+        for fd in fds:
+            os.close(fd)
+
+    def _adopt(self, fd: int, epoch: int | None) -> None:
+        try:
+            world = World(region.attach(fd, layout.WORLD, epoch=epoch))
+        except region.Refused as refused:
+            os.close(fd)
+            log("world refused", why=str(refused))
+            return
+        old = self._info.world
+        self._application.adopt(world)
+        if old is not None:
+            old.region.close()
+        self._schedule()
+
+    def _learn(self, message: dict[str, Any]) -> None:
+        """What the node says of its markets: in the message, or in a file that it names."""
+        told = message
+        if isinstance(message.get("path"), str):
+            try:
+                told = json.loads(Path(message["path"]).read_bytes())
+            except (OSError, ValueError) as error:
+                log("meta refused", why=str(error))
+                return
+        self._info.learn(told.get("meta"), told.get("spotMeta", told.get("spot_meta")))
+
+    # how it waits
+
+    def _spin(self) -> None:
+        """Look at the ring in every turn of the loop, which never sleeps."""
+        if not self._ended.done():
+            self._loop.call_soon(self._spins)
+        if self._feed.has_news:
+            self._take()
+
+    def _woken(self) -> None:
+        wait.drain(self._bell_fd)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._turns and self._settings.wait == "park" and not self._ended.done():
+            self._turns = True
+            self._loop.call_soon(self._guarded(self._turn))
+
+    def _turn(self) -> None:
+        """Take what is new; go on after the loop's other work while there is more, else let it sleep."""
+        self._turns = False
+        wait.woke(self._stats.bell)
+        if self._feed.has_news or self._feed.pending:
+            self._take()
+        if not wait.sleep(self._stats.bell, lambda: self._feed.has_news):
+            self._schedule()
+
+    def _take(self) -> None:
+        began_ns = time.monotonic_ns()
+        if self._feed.turn(began_ns):
+            self._stats.observe(0, time.monotonic_ns() - began_ns)
+            self._application.retry()
+
+    def _timer(self) -> None:
+        """The safety net under the bell, and what happens by the clock."""
+        if self._ended.done():
+            return
+        now_ns = time.monotonic_ns()
+        if now_ns - self._ticked_ns >= TICK_NS:
+            self._ticked_ns = now_ns
+            self._feed.tick(now_ns)
+            self._application.retry()
+            self._count()
+            self._stats.region.beat(now_ns)
+        if self._feed.has_news or self._feed.pending:
+            self._take()
+        pause = RETRY_SECONDS if self._feed.pending else TURN_SECONDS
+        self._loop.call_later(pause, self._guarded(self._timer))
+
+    def _count(self) -> None:
+        rim, told, fanout = self._front.counts, self._feed.counts, self._feed.fanout
+        figures = (
+            rim.open, rim.websockets, rim.accepted, rim.requests, rim.messages, told.messages,
+            fanout.writes, told.events, told.blocks, told.laps, told.slow_clients,
+            len(fanout.streams), rim.faults, self._feed.height,
+        )  # fmt: skip
+        for name, figure in zip(COUNTERS, figures, strict=True):
+            self._stats.set(name, figure)
+
+    # how it ends
+
+    def _told_to_end(self) -> None:
+        if self._ended.done():
+            os._exit(EXIT_AT_ONCE)
+        self._end()
+
+    def _end(self) -> None:
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    def _guarded(self, step: Callable[[], None]) -> Callable[[], None]:
+        """A callback whose exception ends the process, instead of being logged by the loop."""
+
+        def guarded() -> None:
+            try:
+                step()
+            except Exception as fault:
+                if not self._ended.done():
+                    self._ended.set_exception(fault)
+
+        return guarded
+
+
+def log(event: str, **facts: Any) -> None:
+    """One line of JSON for whoever started us."""
+    print(json.dumps({"event": event, **facts}), file=sys.stderr, flush=True)
+
+
+def log_fault(fault: Exception) -> None:
+    """Something of ours failed in one client's service; that client was closed."""
+    log("fault", what=repr(fault), where=traceback.format_exception(fault)[-3:])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m gateway")
+    parser.add_argument("--control-fd", type=int, required=True)
+    parser.add_argument("--settings", required=True, help="JSON")
+    given = parser.parse_args(arguments)
+    settings = msgspec.json.decode(given.settings, type=Settings)
+    if settings.cpu is not None:
+        os.sched_setaffinity(0, {settings.cpu})
+    for module in WARM:
+        module.warm()
+    gc.collect()
+    gc.freeze()  # what is here now stays: it need not be looked at again
+    control = socket.socket(fileno=given.control_fd)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            runner.run(_serve(control, settings))
+        except Exception as fault:
+            log_fault(fault)
+            return EXIT_FAULT
+    return 0
+
+
+async def _serve(control: socket.socket, settings: Settings) -> None:
+    await Server(control, settings).run()
