@@ -31,7 +31,7 @@ def native(kernel, *arguments):
     dispatcher.compile(tuple(typeof(argument) for argument in arguments))
     listing = dispatcher.inspect_asm(dispatcher.signatures[0]).split("\n")
     start = next(i for i, line in enumerate(listing) if re.match(r"_ZN(?!7cpython|\d*cfunc)\S+:$", line))
-    end = next(i for i in range(start, len(listing)) if ".cfi_endproc" in listing[i])
+    end = next(i for i in range(start, len(listing)) if listing[i].startswith(".Lfunc_end"))
     return listing[start + 1 : end]
 
 
