@@ -146,7 +146,7 @@ def decode(decoder: msgspec.json.Decoder, raw: bytes):
 def line(kind: Kind, raw: bytes, tables: intern.Tables) -> tuple[int, int, np.ndarray]:
     """Read one line: (height, the block's time in ns, its records). Raises Corrupt, before it interns."""
     found = decode(DECODERS[kind], raw)
-    height, time_ns = _whole(found.block_number), _moment(found.block_time)
+    height, time_ns = whole(found.block_number), _moment(found.block_time)
     build = {Kind.STATUSES: _status, Kind.DIFFS: _diff, Kind.FILLS: _fill}[kind]
     facts = [build(event, height, time_ns) for event in found.events]
     records = np.zeros(len(facts), FILL if kind == Kind.FILLS else EVENT)
@@ -175,12 +175,12 @@ def order_facts(order: Order) -> tuple[dict, dict]:
     flags = codes.Flag.REDUCE_ONLY * order.reduceOnly | codes.Flag.IS_TRIGGER * order.isTrigger
     flags |= codes.Flag.POSITION_TPSL * order.isPositionTpsl
     fields = {
-        "order": _whole(order.oid),
+        "order": whole(order.oid),
         "price": _size(order.limitPx),
         "quantity": size,
         "original": size if order.origSz is None else _size(order.origSz),
         "trigger_price": _size(order.triggerPx),
-        "timestamp_ms": _whole(order.timestamp),
+        "timestamp_ms": whole(order.timestamp),
         "cloid": _cloid(order.cloid),
         "side": _one_of(_SIDES, order.side),
         "condition": _condition(order.triggerCondition),
@@ -211,7 +211,7 @@ def _diff(event: Diff, height: int, time_ns: int) -> tuple[dict, dict]:
         "kind": kind,
         "height": height,
         "time_ns": time_ns,
-        "order": _whole(event.oid),
+        "order": whole(event.oid),
         "price": _size(event.px),
         "quantity": quantity,
         "original": original,
@@ -236,15 +236,15 @@ def _fill(event: tuple[str, Fill], height: int, _time_ns: int) -> tuple[dict, di
     user, fill = event
     fields = {
         "height": height,
-        "time_ms": _whole(fill.time),
-        "order": _whole(fill.oid),
-        "trade": _whole(fill.tid),
+        "time_ms": whole(fill.time),
+        "order": whole(fill.oid),
+        "trade": whole(fill.tid),
         "price": _size(fill.px),
         "quantity": _size(fill.sz, True),  # of a dust conversion: a balance, finer than any order's size
         "start_position": _figure(fill.startPosition),
         "closed_pnl": _figure(fill.closedPnl),
         "fee": _figure(fill.fee),
-        "twap": events.NO_TWAP if fill.twapId is None else _whole(fill.twapId),
+        "twap": events.NO_TWAP if fill.twapId is None else whole(fill.twapId),
         "hash": _hex(fill.hash, HASH_BYTES),
         "cloid": _cloid(fill.cloid),
         "address": _hex(user, ADDRESS_BYTES),
@@ -290,7 +290,8 @@ def intern_texts(record: np.void, texts: dict, tables: intern.Tables, sized: boo
         intern.see_size(tables.markets, int(record["market"]), int(record["quantity"]))
 
 
-def _whole(value: int) -> int:
+def whole(value: int) -> int:
+    """Give the value, if an int64 holds it and it is not negative. Raises Corrupt."""
     if not 0 <= value <= _INT64_MAX:
         raise Corrupt(f"expected a whole number from 0 to 2**63 - 1, not {value}"[:200])
     return value

@@ -250,7 +250,7 @@ def hexadecimal(text, at, out, size):
         look = word(text, at + i * WORD)
         letter = (look >> 6) & ONES
         nibbles = (look & LOW_NIBBLES) + letter * 9
-        wrong |= (nibbles + ZEROS + letter * LETTER_SHIFT) ^ look
+        wrong |= ((nibbles + ZEROS + letter * LETTER_SHIFT) ^ look) | (nibbles & HIGH_NIBBLES)
         wrong |= (((nibbles + SIXES) >> 4) & LOW_NIBBLES) ^ letter
         pairs = ((nibbles << 4) | (nibbles >> WORD)) & 0x00FF00FF00FF00FF
         fours = (pairs | (pairs >> WORD)) & 0x0000FFFF0000FFFF

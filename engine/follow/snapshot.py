@@ -160,6 +160,7 @@ def _generally(
     try:
         try:
             found, entries = decode.decode(_WITH_HEIGHT, raw)
+            decode.whole(found)
         except Corrupt:
             found, entries = NO_HEIGHT, decode.decode(_WITHOUT, raw)
         height = _height(found, height)

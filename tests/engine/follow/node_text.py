@@ -116,8 +116,9 @@ def fill(record, tables):
         f',"sz":"{number(record["quantity"])}","side":"{LETTERS[record["side"]]}","time":{record["time_ms"]}'
         f',"startPosition":"{number(record["start_position"])}","dir":{or_null(names, record["direction"])}'
         f',"closedPnl":"{number(record["closed_pnl"])}","hash":{hexadecimal(record["hash"])}'
-        f',"oid":{record["order"]},"crossed":{truth(flags, codes.Flag.CROSSED)},"fee":"{number(record["fee"])}"'
-        f',"tid":{record["trade"]}{cloid},"feeToken":{or_null(names, record["fee_token"])}'
+        f',"oid":{record["order"]},"crossed":{truth(flags, codes.Flag.CROSSED)}'
+        f',"fee":"{number(record["fee"])}","tid":{record["trade"]}{cloid}'
+        f',"feeToken":{or_null(names, record["fee_token"])}'
         f',"twapId":{"null" if record["twap"] < 0 else record["twap"]}}}]'
     )
 

@@ -1,4 +1,4 @@
-"""The compiled reading of a node's lines: nothing is lost, nothing is invented, and no line stops the rest."""
+"""The compiled reading of a node's lines: nothing lost, nothing invented, and no line stops the rest."""
 
 import msgspec
 import numpy as np
