@@ -10,7 +10,6 @@ links    i4[]: which event of the same market or account comes after an event, E
 """
 
 import numpy as np
-from numba import njit
 
 from gateway.numbers import (
     literal,
@@ -24,6 +23,7 @@ from gateway.numbers import (
 from shm import layout, seqlock, units
 from shm.codes import NONE_NAME, Condition, EventKind, Flag, Side
 from shm.constants import BOOK_SLOTS, PLACES, READ_TRIES
+from shm.kernel import entry, inner
 
 ELEMENT_BYTES_MAX = (
     1536  # the longest is a fill: its keys, three names of 2 x 48, a coin of 2 x 32, 12 numbers
@@ -72,12 +72,12 @@ _COLON = literal(":")
 # --- orders -------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _put_bool(out, at, yes):
     return put(out, at, _TRUE if yes else _FALSE)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _put_name(out, at, names, row):
     """Write the interned text of `row`, quoted, or null."""
     if row == NONE_NAME:
@@ -85,12 +85,12 @@ def _put_name(out, at, names, row):
     return put_quoted(out, at, names[row].text)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _put_side(out, at, side):
     return put(out, at, _BUY if side == Side.BUY else _SELL)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _put_terms(out, at, order, market, point):
     """Write `coin`, whose key stands already, to `timestamp`. point: a whole number keeps its `.0`."""
     at = put_quoted(out, at, market.name)
@@ -101,7 +101,7 @@ def _put_terms(out, at, order, market, point):
     return put_int(out, put(out, at, _TIMESTAMP), order.timestamp_ms)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _put_trigger(out, at, order, places):
     """Write `triggerCondition`, `isTrigger` and `triggerPx`."""
     at = put(out, at, _CONDITION)
@@ -117,7 +117,7 @@ def _put_trigger(out, at, order, places):
     return put_decimal(out, put(out, at, _TRIGGER_PX), order.trigger_price, places, True)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _put_kind(out, at, order, names):
     """Write `isPositionTpsl`, `reduceOnly` and `orderType`."""
     at = _put_bool(out, put(out, at, _TPSL), order.flags & Flag.POSITION_TPSL != 0)
@@ -125,7 +125,7 @@ def _put_kind(out, at, order, names):
     return _put_name(out, put(out, at, _ORDER_TYPE), names, order.order_type)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _put_end(out, at, order, names):
     """Write `tif` and `cloid`, both null where there is none, and close the order."""
     at = _put_name(out, put(out, at, _TIF), names, order.tif)
@@ -137,7 +137,7 @@ def _put_end(out, at, order, names):
     return put(out, at, _CLOSE)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def put_basic(out, at, order, market):
     """Write a BasicOrder: what openOrders and orderUpdates tell."""
     at = _put_terms(out, put(out, at, _COIN), order, market, True)
@@ -149,7 +149,7 @@ def put_basic(out, at, order, market):
     return put(out, at, _CLOSE)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def put_frontend(out, at, order, market, names):
     """Write a FrontendOrder. Its children are not known here: each is an order of its own."""
     at = _put_terms(out, put(out, at, _COIN), order, market, True)
@@ -159,7 +159,7 @@ def put_frontend(out, at, order, market, names):
     return _put_end(out, at, order, names)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _put_l4_rest(out, at, order, market, names, point):
     """Write what follows the user of an L4Order."""
     at = _put_terms(out, put(out, at, _NEXT_COIN), order, market, point)
@@ -167,7 +167,7 @@ def _put_l4_rest(out, at, order, market, names, point):
     return _put_end(out, _put_kind(out, at, order, names), order, names)
 
 
-@njit(cache=True, nogil=True)
+@entry
 def write_orders(out, at, orders, start, end, markets, names, accounts, form):
     """Write orders[start:end] in a form (BASIC, FRONTEND, L4) until `out` is nearly full.
 
@@ -190,7 +190,7 @@ def write_orders(out, at, orders, start, end, markets, names, accounts, form):
     return at, end
 
 
-@njit(cache=True, nogil=True)
+@entry
 def write_ended(out, at, ended, count, markets, names):
     """Write ended[:count] (ENDED[]) as `{"order":FrontendOrder,"status","statusTimestamp"}`."""
     for i in range(count):
@@ -206,7 +206,7 @@ def write_ended(out, at, ended, count, markets, names):
 # --- events -------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True)
+@entry
 def write_updates(out, at, events, links, first, markets, names):
     """Write an account's STATUS events as orderUpdates tells them: `{"order":BasicOrder,"status",...}`."""
     begin, i = at, first
@@ -224,7 +224,7 @@ def write_updates(out, at, events, links, first, markets, names):
     return at
 
 
-@njit(cache=True, nogil=True)
+@entry
 def write_nonuser_cancels(out, at, events, links, first, markets, wanted):
     """Write `{"coin","oid"}` of the STATUS events whose status is wanted (b1 by row of names)."""
     begin, i = at, first
@@ -240,7 +240,7 @@ def write_nonuser_cancels(out, at, events, links, first, markets, wanted):
     return at
 
 
-@njit(cache=True, nogil=True)
+@entry
 def write_statuses(out, at, events, links, first, markets, names):
     """Write a market's STATUS events as l4Book tells them: time, user, status, L4Order without its user."""
     begin, i = at, first
@@ -260,7 +260,7 @@ def write_statuses(out, at, events, links, first, markets, names):
     return at
 
 
-@njit(cache=True, nogil=True)
+@entry
 def write_diffs(out, at, events, links, first, markets):
     """Write a market's NEW, UPDATE and REMOVE events as l4Book tells them."""
     begin, i = at, first
@@ -275,7 +275,7 @@ def write_diffs(out, at, events, links, first, markets):
     return at
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _put_diff(out, at, event, market):
     at = put_hex(out, put(out, at, _USER), event.address)
     at = put_int(out, put(out, at, _OID), event.order)
@@ -298,7 +298,7 @@ def _put_diff(out, at, event, market):
 # --- trades and fills ---------------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True)
+@entry
 def write_trades(out, at, trades, count, markets):
     """Write trades[:count] (TRADE[]); the side is the aggressor's, the users are buyer and seller."""
     for i in range(count):
@@ -318,7 +318,7 @@ def write_trades(out, at, trades, count, markets):
     return at
 
 
-@njit(cache=True, nogil=True)
+@entry
 def write_fills(out, at, fills, count, markets, names):
     """Write fills[:count] (FILL[]) as userFills and userEvents tell them."""
     for i in range(count):
@@ -343,7 +343,7 @@ def write_fills(out, at, fills, count, markets, names):
     return at
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _put_fill_options(out, at, fill, market, names):
     """Write the keys that only some fills have, and those that follow them."""
     if fill.flags & Flag.HAS_CLOID != 0:
@@ -363,7 +363,7 @@ def _put_fill_options(out, at, fill, market, names):
     return put(out, at, _NULL) if fill.twap < 0 else put_int(out, at, fill.twap)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _has_bytes(raw):
     for i in range(len(raw)):
         if raw[i] != 0:
@@ -374,7 +374,7 @@ def _has_bytes(raw):
 # --- books --------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True)
+@entry
 def write_levels(out, at, levels, count, price_places, quantity_places):
     """Write levels[:count] (BOOK_LEVEL[]) as `{"px","sz","n"}`."""
     for i in range(count):
@@ -386,7 +386,7 @@ def write_levels(out, at, levels, count, price_places, quantity_places):
     return at
 
 
-@njit(cache=True, nogil=True)
+@entry
 def put_mid(out, at, book, places):
     """Write the middle of a BOOK, else its last trade's price, quoted; return `at` when it has neither."""
     if book.bid_count > 0 and book.ask_count > 0:
@@ -399,7 +399,7 @@ def put_mid(out, at, book, places):
     return at
 
 
-@njit(cache=True, nogil=True)
+@entry
 def write_mids(out, at, heads, books, markets, count, wanted, book):
     """Write `"coin":"mid"` of each of the first `count` markets that is wanted (b1[]) and has one.
 

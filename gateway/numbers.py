@@ -9,9 +9,9 @@ whether there is room: the caller leaves at least what this table says.
 """
 
 import numpy as np
-from numba import njit
 
 from shm import units
+from shm.kernel import inner
 
 QUOTE, BACKSLASH, BLANK = ord('"'), ord("\\"), ord(" ")
 ZERO, ZED_HEX, MINUS, TEE, COLON, POINT = ord("0"), ord("a") - 10, ord("-"), ord("T"), ord(":"), ord(".")
@@ -31,7 +31,7 @@ def literal(text: str) -> np.ndarray:
     return np.frombuffer(text.encode("ascii"), np.uint8)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def put(out, at, text):
     """Write all of `text` (u1[])."""
     for i in range(len(text)):
@@ -39,7 +39,7 @@ def put(out, at, text):
     return at + len(text)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def put_int(out, at, value):
     """Write an int64 in decimal."""
     if value < 0:
@@ -54,7 +54,7 @@ def put_int(out, at, value):
     return at + length
 
 
-@njit(cache=True, nogil=True)
+@inner
 def put_padded(out, at, value, width):
     """Write the last `width` digits of a value that is not negative, with zeros before it."""
     for i in range(width):
@@ -63,7 +63,7 @@ def put_padded(out, at, value, width):
     return at + width
 
 
-@njit(cache=True, nogil=True)
+@inner
 def put_decimal(out, at, value, places, point):
     """Write `value` units of 10**-places, quoted. point: whether a whole number keeps its `.0`."""
     out[at] = QUOTE
@@ -72,7 +72,7 @@ def put_decimal(out, at, value, places, point):
     return at + 1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def put_hex(out, at, raw):
     """Write `"0x<hex>"`, quoted, lower case, of the bytes `raw` (u1[])."""
     out[at], out[at + 1], out[at + 2] = QUOTE, ZERO, EX
@@ -86,7 +86,7 @@ def put_hex(out, at, raw):
     return at + 1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def put_text(out, at, text):
     """Write the zero-filled ASCII `text` (u1[]) so that it may stand between quotes."""
     for i in range(len(text)):
@@ -101,7 +101,7 @@ def put_text(out, at, text):
     return at
 
 
-@njit(cache=True, nogil=True)
+@inner
 def put_quoted(out, at, text):
     """Write `"<text>"`."""
     out[at] = QUOTE
@@ -110,11 +110,11 @@ def put_quoted(out, at, text):
     return at + 1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def put_iso(out, at, time_ns):
     """Write `"2025-06-24T02:56:36.172847427"`: UTC without a zone, with 0, 3, 6 or 9 digits of the second.
 
-    time_ns  0 or later, before the year 10000
+    time_ns  0 or later
     """
     seconds, fraction = time_ns // _NS, time_ns % _NS
     days, second = seconds // _SECONDS_A_DAY, seconds % _SECONDS_A_DAY
@@ -138,7 +138,7 @@ def put_iso(out, at, time_ns):
     return at + 1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _put_date(out, at, days):
     """Write the date that is `days` after 1970-01-01, as YYYY-MM-DD."""
     shifted = days + _EPOCH_DAY

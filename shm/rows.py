@@ -12,12 +12,12 @@ found  i8[3], written: bids, asks, and the height at which the market last chang
 """
 
 import numpy as np
-from numba import njit
 
 from shm import broadcast, index, layout, seqlock
 from shm.atomics import load_acquire, load_acquire_at, pause
 from shm.codes import Flag, Side
 from shm.constants import CLOID_BYTES, DECIMAL_DIGITS_MAX
+from shm.kernel import entry, inner
 from shm.layout import NO_SLOT
 from shm.units import POWERS
 
@@ -38,7 +38,7 @@ MARKET_WORDS = ("height", "epoch", "stale", "order_count", "last_price")
 # --- words -------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True)
+@entry
 def read_status(status, out):
     """Copy STATUS_WORDS into `out` (i8[]), each by itself, but none older than the height."""
     row = status[0]
@@ -56,7 +56,7 @@ def read_status(status, out):
     out[11] = load_acquire(row, "checked_height")
 
 
-@njit(cache=True, nogil=True)
+@entry
 def read_market(markets, market, out):
     """Copy MARKET_WORDS into `out` (i8[]), each by itself."""
     row = markets[market]
@@ -70,7 +70,7 @@ def read_market(markets, market, out):
 # --- depth -------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True)
+@entry
 def bucket(price, figures, mantissa, up):
     """Round a price (units, 0 or more) to a multiple of mantissa x 10**(digits - figures) units.
 
@@ -84,7 +84,7 @@ def bucket(price, figures, mantissa, up):
     return (price + step - 1) // step * step if up else price // step * step
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _fill_levels(side, levels, out, figures, mantissa, up):
     """Aggregate a side into `out`, best first; return how many levels were filled, or TORN."""
     offset, count = side.offset, side.count
@@ -107,7 +107,7 @@ def _fill_levels(side, levels, out, figures, mantissa, up):
     return filled
 
 
-@njit(cache=True, nogil=True)
+@entry
 def read_depth(markets, sides, levels, market, bids, asks, figures, mantissa, found, tries):
     """Copy the best levels of a market into `bids` and `asks` (BOOK_LEVEL[]), both sides of one moment.
 
@@ -133,7 +133,7 @@ def read_depth(markets, sides, levels, market, bids, asks, figures, mantissa, fo
 # --- orders ------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _copy_queues(side, levels, orders, out, at):
     """Copy the orders of a side into out[at:], in priority; return the end, TORN or TOO_SMALL."""
     offset, count = side.offset, side.count
@@ -151,7 +151,7 @@ def _copy_queues(side, levels, orders, out, at):
     return at
 
 
-@njit(cache=True, nogil=True)
+@entry
 def read_orders(markets, sides, levels, orders, market, out, found, tries):
     """Copy a market's resting orders into `out` (ORDER[]): bids best first and by time, then asks.
 
@@ -173,7 +173,7 @@ def read_orders(markets, sides, levels, orders, market, out, found, tries):
     return TORN
 
 
-@njit(cache=True, nogil=True)
+@entry
 def read_account_orders(accounts, orders, account, out, tries):
     """Copy an account's orders, resting and untriggered, oldest first; return how many, TORN or TOO_SMALL."""
     row = accounts[account]
@@ -187,7 +187,7 @@ def read_account_orders(accounts, orders, account, out, tries):
     return TORN
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _copy_list(orders, slot, out):
     at = 0
     while slot != NO_SLOT:
@@ -200,7 +200,7 @@ def _copy_list(orders, slot, out):
     return at
 
 
-@njit(cache=True, nogil=True)
+@entry
 def read_order(status, order_index, orders, order, out, tries):
     """Copy the order with oid `order` into out[0]; return 1, MISSING or TORN.
 
@@ -218,7 +218,7 @@ def read_order(status, order_index, orders, order, out, tries):
     return TORN
 
 
-@njit(cache=True, nogil=True)
+@entry
 def account_row(account_index, accounts, address):
     """Return the row of the account with this address (u1[20]), or MISSING.
 
@@ -232,7 +232,7 @@ def account_row(account_index, accounts, address):
 # --- chains ------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True)
+@entry
 def read_trades(markets, ring, slots, market, out):
     """Copy a market's newest trades, newest first, as far as they are still there; return how many."""
     position = load_acquire(markets[market], "last_trade") - 1
@@ -246,7 +246,7 @@ def read_trades(markets, ring, slots, market, out):
     return len(out)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _read_chain(ring, slots, position, account, out):
     """Copy an account's items (FILL or ENDED), from the one at `position` back in time; return how many."""
     for n in range(len(out)):
@@ -259,25 +259,25 @@ def _read_chain(ring, slots, position, account, out):
     return len(out)
 
 
-@njit(cache=True, nogil=True)
+@entry
 def read_fills(accounts, ring, slots, account, out):
     """Copy an account's newest fills, newest first; return how many."""
     return _read_chain(ring, slots, load_acquire(accounts[account], "last_fill") - 1, account, out)
 
 
-@njit(cache=True, nogil=True)
+@entry
 def read_closed(accounts, ring, slots, account, out):
     """Copy an account's orders that ended last, newest first; return how many."""
     return _read_chain(ring, slots, load_acquire(accounts[account], "last_closed") - 1, account, out)
 
 
-@njit(cache=True, nogil=True)
+@entry
 def read_rejected(accounts, ring, slots, account, out):
     """Copy an account's newest refusals, newest first; return how many."""
     return _read_chain(ring, slots, load_acquire(accounts[account], "last_rejected") - 1, account, out)
 
 
-@njit(cache=True, nogil=True)
+@entry
 def read_ended(ring, slots, buckets, order, out):
     """Copy the newest entry of the order with oid `order`, closed or rejected; return 1 or MISSING."""
     position = load_acquire_at(buckets, index.mix(order) & (len(buckets) - 1)) - 1
@@ -292,7 +292,7 @@ def read_ended(ring, slots, buckets, order, out):
     return MISSING
 
 
-@njit(cache=True, nogil=True)
+@entry
 def read_ended_cloid(ring, slots, buckets, cloid, account, out):
     """Copy the account's newest closed order with this cloid (u1[16]); return 1 or MISSING."""
     key = index.key_of(cloid, 0, CLOID_BYTES)
@@ -308,7 +308,7 @@ def read_ended_cloid(ring, slots, buckets, cloid, account, out):
     return MISSING
 
 
-@njit(cache=True, nogil=True)
+@entry
 def has_cloid(item, cloid):
     """Whether an order or ended order came with this cloid (u1[16])."""
     if item.flags & Flag.HAS_CLOID == 0:
@@ -319,7 +319,7 @@ def has_cloid(item, cloid):
     return True
 
 
-@njit(cache=True, nogil=True)
+@entry
 def chain_length(links, first):
     """Count a chain of events: i4 indices, less than 0 after the last."""
     count, i = 0, first
@@ -330,7 +330,7 @@ def chain_length(links, first):
     return count
 
 
-@njit(cache=True, nogil=True)
+@entry
 def gather(ring, slots, events, links, first, kind, out):
     """Follow a chain of events and copy what its TRADE or FILL events name; return how many, or LAPPED.
 
