@@ -35,7 +35,9 @@ MODULES = [
     "engine.apply",
     "engine.image",
     "engine.follow.check",
+    "engine.follow.parse",
     "gateway.encode",
+    "gateway.interest",
 ]
 
 PACKAGES = ["engine", "gateway", "shm"]
