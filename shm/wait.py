@@ -15,17 +15,21 @@ bell BELL[1]; its `sleeping` is written by the sleeper alone
 """
 
 import ctypes
+import errno
 import os
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
 from shm import layout
 from shm.atomics import fence_full, load_acquire, load_relaxed, pause, store_relaxed
+from shm.kernel import entry
 
 _SYS_FUTEX = 202  # x86-64
-_FUTEX_WAIT, _FUTEX_WAKE = 0, 1  # not the private forms: the word is in memory of several processes
+_FUTEX_WAKE, _FUTEX_WAIT_BITSET = 1, 9  # not the private forms: the word is in memory of several processes
+_ANY_BIT = 2**32 - 1
 _EVERYONE = 2**31 - 1
 _SECOND_NS = 1_000_000_000
 _WORD32 = 2**32
@@ -46,14 +50,14 @@ _syscall.argtypes = [
     ctypes.c_uint32,
     ctypes.POINTER(_Timespec),
     ctypes.c_void_p,
-    ctypes.c_long,
+    ctypes.c_uint32,
 ]
 
 
 # --- spinning -----------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True)
+@entry
 def spin(ring, seen, turns):
     """Look at most `turns` times whether ring[0].tail has left `seen`; return whether it has."""
     for _ in range(turns):
@@ -63,7 +67,7 @@ def spin(ring, seen, turns):
     return False
 
 
-@njit(cache=True, nogil=True)
+@entry
 def yielding(ring, seen, turns):
     """Like `spin`, giving the core away between two looks: for machines with fewer cores than spinners."""
     for _ in range(turns):
@@ -76,21 +80,21 @@ def yielding(ring, seen, turns):
 # --- the bell -----------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True)
+@entry
 def will_sleep(bell):
     """Announce the sleep. What is read after this call is newer than the announcement."""
     store_relaxed(bell[0], "sleeping", 1)
     fence_full()
 
 
-@njit(cache=True, nogil=True)
+@entry
 def is_sleeping(bell):
     """Say, after something was published, whether the sleeper must be woken to see it."""
     fence_full()
     return load_relaxed(bell[0], "sleeping") != 0
 
 
-@njit(cache=True, nogil=True)
+@entry
 def woke(bell):
     """Take the announcement back."""
     store_relaxed(bell[0], "sleeping", 0)
@@ -150,10 +154,13 @@ def park(bell: np.ndarray, ring: np.ndarray, seen: int, timeout_ns: int) -> bool
 
     The writer must call `unpark` after it publishes. `ring` may be memory that this process cannot write.
     """
+    address, deadline = _tail_address(ring), time.monotonic_ns() + timeout_ns
+    limit = ctypes.byref(_Timespec(*divmod(deadline, _SECOND_NS)))
     will_sleep(bell)
-    if not spin(ring, seen, 1):
-        limit = _Timespec(*divmod(timeout_ns, _SECOND_NS))
-        _syscall(_SYS_FUTEX, _tail_address(ring), _FUTEX_WAIT, seen % _WORD32, ctypes.byref(limit), None, 0)
+    timed_out = False
+    while not (timed_out or spin(ring, seen, 1)):  # a wake-up may be for what was seen before: look again
+        rest = _syscall(_SYS_FUTEX, address, _FUTEX_WAIT_BITSET, seen % _WORD32, limit, None, _ANY_BIT)
+        timed_out = rest < 0 and ctypes.get_errno() not in (errno.EAGAIN, errno.EINTR)
     woke(bell)
     return bool(spin(ring, seen, 1))
 

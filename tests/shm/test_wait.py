@@ -9,7 +9,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from numba import njit
+from numba import njit, types
 
 from shm import layout, wait
 from shm.atomics import (
@@ -24,6 +24,7 @@ from shm.atomics import (
 from tests.shm import mapped
 
 SECOND_NS = 1_000_000_000
+sched_yield = types.ExternalFunction("sched_yield", types.int32())
 
 
 def bell_and_ring():
@@ -93,6 +94,19 @@ def test_a_reader_parks_on_memory_that_it_cannot_write():
         assert parked.result()
 
 
+def test_a_wake_up_without_news_ends_no_sleep():
+    bell, ring = bell_and_ring()
+    with ThreadPoolExecutor(1) as pool:
+        parked = pool.submit(wait.park, bell, ring, 0, 60 * SECOND_NS)
+        for _ in range(50):
+            wait.unpark(bell, ring)
+            time.sleep(0.001)
+        assert not parked.done()
+        ring["tail"] = 1
+        wait.unpark(bell, ring)
+        assert parked.result()
+
+
 # --- no wake-up is lost -----------------------------------------------------------------------------------
 
 
@@ -158,7 +172,11 @@ def meet(words, mine, theirs, turn):
 @njit(nogil=True)
 def await_word(words, i, turn):
     while load_acquire_at(words, i) != turn:
-        pause()
+        for _ in range(1_000):
+            pause()
+            if load_acquire_at(words, i) == turn:
+                return
+        sched_yield()  # the other one has no core
 
 
 @cache
