@@ -12,7 +12,6 @@ slots  any record whose first field is `sequence`, [capacity]; capacity is a pow
 """
 
 import numpy as np
-from numba import njit
 
 from shm import layout
 from shm.atomics import (
@@ -24,12 +23,13 @@ from shm.atomics import (
     store_relaxed,
     store_release,
 )
+from shm.kernel import entry, inner
 
 LAPPED = -1
 NOT_WHOLE = 0
 
 
-@njit(cache=True, nogil=True)
+@entry
 def publish(ring, slots, items, count):
     """Publish items[:count]; return the position of the first. Only the writer may call this.
 
@@ -51,19 +51,43 @@ def publish(ring, slots, items, count):
     return first
 
 
-@njit(cache=True, nogil=True)
+@inner
+def open_slot(ring, slots, ahead):
+    """Mark the slot `ahead` places behind the last published item as being written; return it, to be filled.
+
+    For a batch that is built in the ring itself: nobody sees it before `publish_open`. ahead is less than
+    half the ring.
+    """
+    slot = slots[(ring[0].tail + ahead) & (len(slots) - 1)]
+    store_relaxed(slot, "sequence", NOT_WHOLE)
+    fence_release()  # who sees any of the new fields sees the mark as well
+    return slot
+
+
+@inner
+def publish_open(ring, slots, count):
+    """Publish the first `count` open slots, all at once; return the position of the first."""
+    header, mask = ring[0], len(slots) - 1
+    first = header.tail
+    for i in range(count):
+        store_release(slots[(first + i) & mask], "sequence", first + i + 1)
+    store_release(header, "tail", first + count)
+    return first
+
+
+@entry
 def tail(ring):
     """Return how many items were ever published: the cursor of a reader that wants only what comes."""
     return load_acquire(ring[0], "tail")
 
 
-@njit(cache=True, nogil=True)
+@entry
 def oldest(ring, slots):
     """Return the least position that may still be in the ring. It is the next to be overwritten."""
     return max(load_acquire(ring[0], "tail") - len(slots), 0)
 
 
-@njit(cache=True, nogil=True)
+@entry
 def read(ring, slots, cursor, out):
     """Copy the items from position `cursor` on into `out`; return how many (0: nothing new), or LAPPED.
 
@@ -77,13 +101,13 @@ def read(ring, slots, cursor, out):
     return max(count, 0)
 
 
-@njit(cache=True, nogil=True)
+@entry
 def peek(ring, slots, position, out):
     """Copy the item at `position` into out[0]; False if it is overwritten or not published."""
     return 0 <= position < load_acquire(ring[0], "tail") and _take(slots, position, out, 0)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _take(slots, position, out, i):
     """Copy the published item at `position` into out[i]; say whether it was there, whole, all along."""
     slot = slots[position & (len(slots) - 1)]

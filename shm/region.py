@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from shm import layout
 from shm.atomics import load_acquire_at, store_release_at
 from shm.constants import PAGE
+from shm.kernel import entry
 from shm.layout import HEADER
 
 MAGIC = b"ringside"
@@ -106,12 +106,12 @@ class Region:
         self.fd = -1
 
 
-@njit(cache=True, nogil=True)
+@entry
 def _beat(words, now_ns):
     store_release_at(words, 0, now_ns)
 
 
-@njit(cache=True, nogil=True)
+@entry
 def _heartbeat(words):
     return load_acquire_at(words, 0)
 

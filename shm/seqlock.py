@@ -15,7 +15,6 @@ cells  any record whose first field is `sequence`, [BOOK_SLOTS] for each head
 """
 
 import numpy as np
-from numba import njit
 
 from shm import layout
 from shm.atomics import (
@@ -29,6 +28,7 @@ from shm.atomics import (
     store_release,
 )
 from shm.constants import BOOK_SLOTS, READ_TRIES
+from shm.kernel import entry, inner
 
 TORN = -1  # the writer was met at every try, or died inside
 EMPTY = 0  # nothing was published yet
@@ -37,7 +37,7 @@ EMPTY = 0  # nothing was published yet
 # --- the ring of cells --------------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True)
+@entry
 def begin(head, cells):
     """Open the cell of the next publication; return its index.
 
@@ -49,7 +49,7 @@ def begin(head, cells):
     return index
 
 
-@njit(cache=True, nogil=True)
+@entry
 def end(head, cells, index):
     """Publish cell `index`, which `begin` has opened: every field is written before anyone is led to it."""
     latest = head.latest + 1
@@ -57,7 +57,7 @@ def end(head, cells, index):
     store_release(head, "latest", latest)
 
 
-@njit(cache=True, nogil=True)
+@entry
 def read(head, cells, out, tries):
     """Copy the newest whole publication into out[0]; return its sequence, EMPTY or TORN.
 
@@ -80,7 +80,7 @@ def read(head, cells, out, tries):
     return TORN
 
 
-@njit(cache=True, nogil=True)
+@entry
 def read_book(head, cells, out, depth, tries):
     """Like `read`, for a BOOK of which only the header and the best min(count, depth) levels a side are
     copied.
@@ -104,7 +104,7 @@ def read_book(head, cells, out, depth, tries):
     return TORN
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _copy_book(to, cell, depth):
     to.height = cell.height
     to.time_ms = cell.time_ms
@@ -117,13 +117,13 @@ def _copy_book(to, cell, depth):
     _copy_levels(to.asks, cell.asks, min(to.ask_count, depth))
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _copy_levels(to, levels, count):
     for i in range(min(count, len(levels))):  # a torn count must not lead out of the cell
         to[i] = levels[i]
 
 
-@njit(cache=True, nogil=True)
+@entry
 def read_market(heads, books, market, out, depth, tries):
     """`read_book` of the market with index `market`, over the whole sections: for callers in Python."""
     first = market * BOOK_SLOTS
@@ -133,27 +133,27 @@ def read_market(heads, books, market, out, depth, tries):
 # --- rows ---------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True)
+@entry
 def open_row(row):
     """Tell the readers that `row`, and what belongs to it, is about to change: its sequence turns odd."""
     store_relaxed(row, "sequence", row.sequence + 1)
     fence_release()
 
 
-@njit(cache=True, nogil=True)
+@entry
 def close_row(row):
     """Tell the readers that `row` is whole again: its sequence turns even, after all that was written."""
     store_release(row, "sequence", row.sequence + 1)
 
 
-@njit(cache=True, nogil=True)
+@entry
 def row_begin(row):
     """Return the row's sequence, for `row_unchanged` after the copy; TORN while the writer is inside."""
     sequence = load_acquire(row, "sequence")
     return TORN if sequence % 2 != 0 else sequence
 
 
-@njit(cache=True, nogil=True)
+@entry
 def row_unchanged(row, sequence):
     """Say whether all that was read since `row_begin` gave `sequence` is of one state."""
     fence_acquire()
@@ -163,7 +163,7 @@ def row_unchanged(row, sequence):
 # --- compilation --------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True)
+@entry
 def _publish_nothing(heads, books, rows):
     index = begin(heads[0], books[:BOOK_SLOTS])
     end(heads[0], books[:BOOK_SLOTS], index)
@@ -171,7 +171,7 @@ def _publish_nothing(heads, books, rows):
     close_row(rows[0])
 
 
-@njit(cache=True, nogil=True)
+@entry
 def _read_nothing(heads, books, rows, out):
     read(heads[0], books[:BOOK_SLOTS], out, READ_TRIES)
     return row_unchanged(rows[0], row_begin(rows[0]))

@@ -9,13 +9,13 @@ slots  any record, [capacity]; capacity is a power of two
 """
 
 import numpy as np
-from numba import njit
 
 from shm import layout
 from shm.atomics import load_acquire, store_release
+from shm.kernel import entry
 
 
-@njit(cache=True, nogil=True)
+@entry
 def push(ring, slots, items):
     """Copy as many of `items` as fit; return how many. Only the producer may call this."""
     header, mask = ring[0], len(slots) - 1
@@ -30,7 +30,7 @@ def push(ring, slots, items):
     return max(count, 0)
 
 
-@njit(cache=True, nogil=True)
+@entry
 def pop(ring, slots, out):
     """Move as many items as `out` takes; return how many. Only the consumer may call this."""
     header, mask = ring[0], len(slots) - 1

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from shm import layout, region
 from shm.atomics import load_relaxed_at, store_relaxed_at
+from shm.kernel import entry
 
 NAME_BYTES = 48
 BUCKETS = 64  # one for each length in bits: bucket b holds values of b bits, 2**(b-1) to 2**b - 1; 0 holds 0
@@ -30,19 +30,19 @@ STATS = {  # section -> dtype
 }
 
 
-@njit(cache=True, nogil=True)
+@entry
 def add(counters, index, count):
     """Add `count` to counter `index`."""
     store_relaxed_at(counters, index, counters[index] + count)
 
 
-@njit(cache=True, nogil=True)
+@entry
 def put(counters, index, value):
     """Let counter `index` say `value`."""
     store_relaxed_at(counters, index, value)
 
 
-@njit(cache=True, nogil=True)
+@entry
 def observe(histograms, index, value):
     """Count `value` (ns, bytes, ...; less than 0 is 0) in histogram `index`."""
     value = max(value, 0)
@@ -54,7 +54,7 @@ def observe(histograms, index, value):
     store_relaxed_at(histograms, first + TOTAL, histograms[first + TOTAL] + value)
 
 
-@njit(cache=True, nogil=True)
+@entry
 def copy_words(words, out):
     """Copy another process's figures, each whole."""
     for i in range(len(out)):
