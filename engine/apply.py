@@ -9,7 +9,7 @@ puts its market in doubt.
 import numpy as np
 
 from engine import book, history
-from engine.state import EVENTS_PER_BLOCK_MAX, TINY, allocate
+from engine.state import FACTS_PER_BLOCK_MAX, TINY, allocate
 from shm import atomics, broadcast, index, seqlock
 from shm.codes import TIF_GTC, TYPE_LIMIT, Condition, EventKind, Flag, OrderState, Side, Stale, Status
 from shm.constants import BOOK_DEPTH, BOOK_SLOTS
@@ -101,13 +101,19 @@ def _copy_levels(state, side, out):
 
 
 @inner
-def emit(state):
-    """Return the next event of the block, blank, to be filled in."""
-    heap = state.rows.heap[0]
-    if heap.block_events == EVENTS_PER_BLOCK_MAX:
+def next_event(state):
+    """Open the slot of the block's next event; whoever asked fills it."""
+    heap, work = state.rows.heap[0], state.work
+    if heap.block_events == len(work.events) // 2:
         publish_events(state)
-    event = state.work.block_events[heap.block_events]
     heap.block_events += 1
+    return broadcast.open_slot(work.event_ring, work.events, heap.block_events - 1)
+
+
+@inner
+def emit(state):
+    """Return the next event of the block, blank but for its sequence, to be filled in."""
+    event = next_event(state)
     event.height, event.time_ns, event.order, event.price, event.quantity = 0, 0, 0, 0, 0
     event.original, event.trigger_price, event.timestamp_ms = 0, 0, 0
     clear_bytes(event.cloid)
@@ -119,19 +125,16 @@ def emit(state):
 
 
 @inner
-def emit_copy(state, events, i):
-    """Tell events[i] as it is."""
-    heap = state.rows.heap[0]
-    if heap.block_events == EVENTS_PER_BLOCK_MAX:
-        publish_events(state)
-    state.work.block_events[heap.block_events] = events[i]
-    heap.block_events += 1
+def emit_copy(state, event):
+    """Tell `event` as it is."""
+    atomics.copy_rest(next_event(state), event)
 
 
 @inner
 def publish_events(state):
+    """Let everyone see the events of the block so far, all at once."""
     heap = state.rows.heap[0]
-    broadcast.publish(state.work.event_ring, state.work.events, state.work.block_events, heap.block_events)
+    broadcast.publish_open(state.work.event_ring, state.work.events, heap.block_events)
     heap.block_events = 0
 
 
@@ -156,7 +159,7 @@ def doubt(state, market, reason, height, time_ns):
 def apply_block(state, statuses, diffs, fills, height, time_ns, ended, trade):
     """Apply one block of a node's log.
 
-    statuses  EVENT[], kind STATUS, in file order; at most EVENTS_PER_BLOCK_MAX of them are looked up by diffs
+    statuses  EVENT[], kind STATUS, in file order; at most FACTS_PER_BLOCK_MAX of them are looked up by diffs
     diffs     EVENT[], kinds NEW, UPDATE, REMOVE, in file order
     fills     FILL[], in file order; their account_prior is written
     ended     ENDED[1], trade TRADE[1]: room to work in
@@ -167,10 +170,10 @@ def apply_block(state, statuses, diffs, fills, height, time_ns, ended, trade):
             state.rows.heap[0].duplicates += 1
             continue
         _on_status(state, statuses, i, ended)
-        emit_copy(state, statuses, i)
+        emit_copy(state, statuses[i])
     for i in range(len(diffs)):
         if _on_diff(state, diffs[i], statuses, height, time_ns):
-            emit_copy(state, diffs, i)
+            emit_copy(state, diffs[i])
     _on_fills(state, fills, height, time_ns, trade)
     _forget(state, statuses, diffs)
     event = emit(state)
@@ -200,7 +203,7 @@ def _on_status(state, statuses, i, ended):
     elif status.status == Status.OPEN:
         if status.flags & Flag.IS_TRIGGER:
             _wait(state, status)
-        else:
+        elif not _complete(state, status):
             _remember(state, statuses, i)
     else:
         slot = index.find_order(state.rows.order_index, state.rows.orders, status.order)
@@ -208,7 +211,8 @@ def _on_status(state, statuses, i, ended):
             touch_account(state, state.rows.orders[slot].account)
             book.leave(state.rows, slot)
         if status.status == Status.TRIGGERED:
-            _remember(state, statuses, i)
+            if not _complete(state, status):
+                _remember(state, statuses, i)
         else:
             history.end_order(state, status, False, ended)
 
@@ -228,6 +232,27 @@ def _wait(state, status):
 
 
 @inner
+def _complete(state, status):
+    """Tell of a resting order what only its status knows, which came in a later block than its diff."""
+    slot = index.find_order(state.rows.order_index, state.rows.orders, status.order)
+    if slot == NO_SLOT or not state.rows.orders[slot].flags & Flag.SYNTHETIC:
+        return False
+    order = state.rows.orders[slot]
+    if order.market != status.market or order.account != status.account or order.side != status.side:
+        return False
+    touch_market(state, order.market)
+    touch_account(state, order.account)
+    order.original, order.trigger_price = status.original, status.trigger_price
+    order.timestamp_ms = status.timestamp_ms
+    copy_bytes(order.cloid, status.cloid)
+    order.condition, order.flags = status.condition, status.flags
+    order.tif, order.order_type = status.tif, status.order_type
+    if status.status == Status.TRIGGERED:
+        _trigger(order, status.time_ns)
+    return True
+
+
+@inner
 def _fill_order(order, status, quantity):
     order.order, order.price, order.quantity = status.order, status.price, quantity
     order.original, order.trigger_price = status.original, status.trigger_price
@@ -242,7 +267,7 @@ def _fill_order(order, status, quantity):
 def _remember(state, statuses, i):
     """Index a status that may open an order, for the diffs of this block."""
     heap = state.rows.heap[0]
-    if heap.block_facts == EVENTS_PER_BLOCK_MAX:
+    if heap.block_facts == FACTS_PER_BLOCK_MAX:
         return
     mask = len(state.work.fact_index) - 1
     at = index.mix(statuses[i].order) & mask
@@ -398,7 +423,7 @@ def _trigger(order, time_ns):
 @inner
 def _mark_removed(state, order):
     heap = state.rows.heap[0]
-    if heap.block_removed == EVENTS_PER_BLOCK_MAX:
+    if heap.block_removed == FACTS_PER_BLOCK_MAX:
         return
     mask = len(state.work.removed_index) - 1
     at = index.mix(order) & mask

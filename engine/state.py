@@ -15,14 +15,14 @@ from shm.codes import NAMES, Feed, Mode, is_refusal
 from shm.layout import NO_SLOT
 
 EXTENT_CLASSES = 24  # a side's extent holds SIDE_LEVELS_MIN << class levels
-EVENTS_PER_BLOCK_MAX = 1 << 16  # a larger block is published in parts
+FACTS_PER_BLOCK_MAX = 1 << 16  # opening statuses and removals that a block is searched for
 
 HEAP = layout.record(
     ("free_orders", "i8"),  # slots on the stack of free slots
     ("levels_top", "i8"),  # levels ever handed out to extents
     ("dirty_markets", "i8"),  # markets the current block has touched
     ("dirty_accounts", "i8"),
-    ("block_events", "i8"),  # events built for the current block
+    ("block_events", "i8"),  # events of the current block that are not published yet
     ("block_facts", "i8"),  # opening statuses of the current block
     ("block_removed", "i8"),
     ("duplicates", "i8"),  # diffs that repeated what had been applied
@@ -95,7 +95,6 @@ class Work(NamedTuple):
     event_ring: np.ndarray
     events: np.ndarray
     # the engine's own
-    block_events: np.ndarray  # EVENT[EVENTS_PER_BLOCK_MAX]
     market_dirty: np.ndarray  # u1[markets]
     dirty_markets: np.ndarray  # i4[markets]
     account_dirty: np.ndarray  # u1[accounts]
@@ -183,14 +182,13 @@ def allocate(capacity: Capacity, arrays: dict[str, np.ndarray] | None = None) ->
         "heap": np.zeros(1, HEAP),
         "free_orders": np.arange(capacity.orders - 1, -1, -1, np.int32),
         "free_extents": np.zeros(EXTENT_CLASSES, np.int64),
-        "block_events": np.zeros(EVENTS_PER_BLOCK_MAX, layout.EVENT),
         "market_dirty": np.zeros(capacity.markets, np.uint8),
         "dirty_markets": np.zeros(capacity.markets, np.int32),
         "account_dirty": np.zeros(capacity.accounts, np.uint8),
         "dirty_accounts": np.zeros(capacity.accounts, np.int32),
         "refusals": np.zeros(capacity.names, np.uint8),
-        "fact_index": np.zeros(2 * EVENTS_PER_BLOCK_MAX, np.int32),
-        "removed_index": np.zeros(2 * EVENTS_PER_BLOCK_MAX, np.int64),
+        "fact_index": np.zeros(2 * FACTS_PER_BLOCK_MAX, np.int32),
+        "removed_index": np.zeros(2 * FACTS_PER_BLOCK_MAX, np.int64),
     }
     every = {**world, **own}
     rows, history, work = (
