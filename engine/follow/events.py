@@ -10,14 +10,13 @@ places, so their keys are taken as they come; every other event has its keys in 
 
 from typing import NamedTuple
 
-import numpy as np
-
 from engine.follow import intern
 from engine.follow.scan import (
     FAR,
     MINUS,
     QUOTE,
     WORD,
+    clear,
     decimal,
     hexadecimal,
     kernel,
@@ -34,13 +33,12 @@ from engine.follow.scan import (
 )
 from shm import codes
 from shm.constants import ADDRESS_BYTES, CLOID_BYTES, HASH_BYTES, MARKET_NAME_BYTES, NAME_BYTES
-from shm.layout import EVENT, FILL, NO_MARKET
+from shm.layout import NO_MARKET
 
 SIDE_UNKNOWN = 255  # of a diff by a node that does not tell it
 CROWDED = -1  # instead of a position: the event's market finds no row left
 NO_TWAP = -1
 
-_BLANK_EVENT, _BLANK_FILL = np.zeros(1, EVENT), np.zeros(1, FILL)
 _BUY, _SELL = int(codes.Side.BUY), int(codes.Side.SELL)
 _A, _B = ord("A"), ord("B")
 _LIMIT, _GTC, _ALO = codes.TYPE_LIMIT, codes.TIF_GTC, codes.NAMES.index("Alo")
@@ -151,7 +149,7 @@ def kind_part(text, at, tables, record):
     return after
 
 
-@kernel
+@step
 def order_object(text, at, tables, record):
     """Read an order, of a status or of a snapshot, into the fields of a blank EVENT."""
     coin = skip(text, at, '{"coin":"')
@@ -192,11 +190,11 @@ def provenance(text, at):
     return skip(text, at, ',"status":"')
 
 
-@kernel
+@step
 def status(text, at, block, tables, records, count):
     """Read an order status into records[count]."""
-    records[count] = _BLANK_EVENT[0]
     record = records[count]
+    clear(record)
     record.kind, record.height = _STATUS, block.height
     at = skip(text, at, '{"time":"')
     length = block.time_end + 1 - block.time_at
@@ -253,11 +251,11 @@ def change(text, at, record):
     return skip(text, at, '"remove"')
 
 
-@kernel
+@step
 def diff(text, at, block, tables, records, count):
     """Read a raw book diff into records[count]; nodes put the price behind the side, or first."""
-    records[count] = _BLANK_EVENT[0]
     record = records[count]
+    clear(record)
     record.height, record.time_ns = block.height, block.time_ns
     at = hexadecimal(text, skip(text, at, '{"user":"0x'), record.address, ADDRESS_BYTES)
     record.order, at = whole(text, skip(text, at, '","oid":'))
@@ -383,8 +381,8 @@ def fill(text, at, block, tables, records, count):
     """Read a fill into records[count]: the keys of its head in order, those of its tail as they come, each
     once.
     """
-    records[count] = _BLANK_FILL[0]
     record = records[count]
+    clear(record)
     record.height, record.twap = block.height, NO_TWAP
     at = hexadecimal(text, skip(text, at, '["0x'), record.address, ADDRESS_BYTES)
     (coin, coin_end, direction, direction_end), at = fill_head(text, skip(text, at, '",'), record)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from engine.follow.scan import WORD, kernel, word
+from engine.follow.scan import WORD, kernel, step, word
 from shm import codes, index
 from shm.constants import ADDRESS_BYTES, MARKET_NAME_BYTES, NAME_BYTES, PLACES
 from shm.layout import NO_ACCOUNT, NO_MARKET, NO_SLOT
@@ -124,77 +124,79 @@ def _kind(text, start, length):
 
 
 @kernel
-def _add_market(tables, text, start, length, at):
-    """Give an unknown market the next row, and `at` in the index; NO_MARKET when the table is full."""
-    row = tables.counts[0].market_count
-    if row == len(tables.markets):
+def _new_market(tables, text, start, length):
+    """Look at the rows that others added, and give an unknown market the next row, or NO_MARKET when full."""
+    words, texts, row = tables.market_words, tables.market_texts, tables.counts[0].market_count
+    _catch_up(words, texts, tables.indexed[0], row)
+    tables.indexed[0] = row
+    found, at = _find(words, texts, text, start, length)
+    if found != NO_SLOT:
+        return found
+    if row == len(texts):
         return NO_MARKET
-    held = tables.market_texts[row]
-    for i in range(len(held)):
-        held[i] = text[start + i] if i < length else 0
+    _write(texts[row], text, start, length)
     market = tables.markets[row]
     market.kind = _kind(text, start, length)
     market.size_decimals = 0
     market.price_places = PLACES
     market.quantity_places = PLACES
-    tables.market_words[at] = row + 1
-    tables.counts[0].market_count = row + 1
+    words[at] = row + 1
     tables.indexed[0] = row + 1
+    tables.counts[0].market_count = row + 1
     return row
 
 
 @kernel
+def _new_name(tables, text, start, length):
+    """Look at the rows that others added, and give an unknown text the next row, or NONE_NAME when full."""
+    words, texts, row = tables.name_words, tables.name_texts, tables.counts[0].name_count
+    _catch_up(words, texts, tables.indexed[1], row)
+    tables.indexed[1] = row
+    found, at = _find(words, texts, text, start, length)
+    if found != NO_SLOT:
+        return found
+    if row == len(texts):
+        return codes.NONE_NAME
+    _write(texts[row], text, start, length)
+    words[at] = row + 1
+    tables.indexed[1] = row + 1
+    tables.counts[0].name_count = row + 1
+    return row
+
+
+@kernel
+def _write(held, text, start, length):
+    for i in range(len(held)):
+        held[i] = text[start + i] if i < length else 0
+
+
+# What follows is called for every event and passes all tables on only for what is new: they are 80 words.
+
+
+@step
 def market_of(tables, text, start, length):
     """Give the row of the market named text[start:start+length] (1 to 32 bytes), a new one if it is unknown.
 
     NO_MARKET when the table is full. Eight bytes can be read at `start`.
     """
-    words, texts = tables.market_words, tables.market_texts
-    row, at = _find(words, texts, text, start, length)
-    count = tables.counts[0].market_count
-    if row == NO_SLOT and tables.indexed[0] < count:
-        _catch_up(words, texts, tables.indexed[0], count)
-        tables.indexed[0] = count
-        row, at = _find(words, texts, text, start, length)
-    return row if row != NO_SLOT else _add_market(tables, text, start, length, at)
+    row, _ = _find(tables.market_words, tables.market_texts, text, start, length)
+    return row if row != NO_SLOT else _new_market(tables, text, start, length)
 
 
-@kernel
-def _add_name(tables, text, start, length, at):
-    """Give an unknown text the next row and the place `at` in the index; NONE_NAME when the table is full."""
-    row = tables.counts[0].name_count
-    if row == len(tables.names):
-        return codes.NONE_NAME
-    held = tables.name_texts[row]
-    for i in range(len(held)):
-        held[i] = text[start + i] if i < length else 0
-    tables.name_words[at] = row + 1
-    tables.counts[0].name_count = row + 1
-    tables.indexed[1] = row + 1
-    return row
-
-
-@kernel
+@step
 def name_of(tables, text, start, length):
     """Give the row of the interned text[start:start+length] (1 to 48 bytes), a new one if it is unknown.
 
     NONE_NAME when the table is full. Eight bytes can be read at `start`.
     """
-    words, texts = tables.name_words, tables.name_texts
-    row, at = _find(words, texts, text, start, length)
-    count = tables.counts[0].name_count
-    if row == NO_SLOT and tables.indexed[1] < count:
-        _catch_up(words, texts, tables.indexed[1], count)
-        tables.indexed[1] = count
-        row, at = _find(words, texts, text, start, length)
-    return row if row != NO_SLOT else _add_name(tables, text, start, length, at)
+    row, _ = _find(tables.name_words, tables.name_texts, text, start, length)
+    return row if row != NO_SLOT else _new_name(tables, text, start, length)
 
 
-@kernel
+@step
 def account_of(tables, address):
     """Give the row of the account with this address (u1[20]), a new one if it is unknown, or NO_ACCOUNT when
-    full.
-    """
+    the table is full."""
     accounts = tables.accounts
     slot = index.mix(word(address, ADDRESS_BYTES - WORD)) & (RECENT - 1)
     row = tables.recent[slot] - 1
@@ -205,7 +207,7 @@ def account_of(tables, address):
     return row
 
 
-@kernel
+@step
 def _same_address(held, address):
     differs = word(held, 0) ^ word(address, 0)
     for at in (WORD, ADDRESS_BYTES - WORD):

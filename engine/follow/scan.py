@@ -12,7 +12,7 @@ ones (Mycroft's zero byte, sums of neighbouring digits), each named by its funct
 import numpy as np
 from numba import njit, types
 from numba.core import cgutils
-from numba.core.errors import RequireLiteralValue
+from numba.core.errors import RequireLiteralValue, TypingError
 from numba.extending import intrinsic
 
 from shm.constants import DECIMAL_DIGITS_MAX, PLACES
@@ -121,6 +121,19 @@ def skip(typingctx, text, at, expected):
         return builder.load(result)
 
     return types.int64(text, types.intp, expected), codegen
+
+
+@intrinsic
+def clear(typingctx, record):
+    """Set every byte of a record to zero."""
+    if not isinstance(record, types.Record):
+        raise TypingError(f"{record} is no record")
+
+    def codegen(context, builder, signature, args):
+        cgutils.memset(builder, args[0], _I64(signature.args[0].size), 0)
+        return context.get_dummy_value()
+
+    return types.void(record), codegen
 
 
 @step

@@ -14,7 +14,7 @@ import numpy as np
 
 from engine.follow import decode, events, intern
 from engine.follow.records import CURSOR, Corrupt, Why
-from engine.follow.scan import FAR, hexadecimal, kernel, peek, skip, whole
+from engine.follow.scan import FAR, clear, hexadecimal, kernel, peek, skip, whole
 from shm import codes
 from shm.constants import ADDRESS_BYTES, MARKET_NAME_BYTES
 from shm.layout import EVENT, NO_MARKET, NO_SLOT, ORDER, WORD
@@ -25,8 +25,6 @@ _RESTING, _UNTRIGGERED = int(codes.OrderState.RESTING), int(codes.OrderState.UNT
 _IS_TRIGGER = int(codes.Flag.IS_TRIGGER)
 _SIDES = 2
 NO_HEIGHT = -1
-
-BLANK = np.zeros(1, EVENT)
 
 _Entry = tuple[str, tuple[list[tuple[str, decode.Order]], list[tuple[str, decode.Order]]]]
 _WITH_HEIGHT = msgspec.json.Decoder(tuple[int, list[_Entry]])
@@ -57,7 +55,7 @@ def one_side(text, at, market, side, tables, scratch, orders, place):
     record = scratch[0]
     while place.records < len(orders):
         place.at = place.at if at == FAR else at
-        scratch[0] = BLANK[0]
+        clear(record)
         at = hexadecimal(text, skip(text, at, '["0x'), record.address, ADDRESS_BYTES)
         at = events.order_object(text, skip(text, at, '",'), tables, record)
         if at == events.CROWDED or record.market != market or record.side != side:

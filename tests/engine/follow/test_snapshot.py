@@ -126,7 +126,8 @@ def test_damage_is_told_with_the_place_of_the_order():
     ("old", "new"),
     [
         (b'"coin":"@1"', b'"coin":"@2"'), (b'"side":"B"', b'"side":"A"'), (b"@1", b""), (b"]]]", b"]]"),
-        (b"[5,", b"[-5,"), (b"[5,", b"[-1,"), (b"[5,", b"[5.5,"), (b'"99.0"', b'"9e9"'), (b"ETH", b"E\\u0000"), (b"0xa1", b"0xg1"),
+        (b"[5,", b"[-5,"), (b"[5,", b"[-1,"), (b"[5,", b"[5.5,"), (b'"99.0"', b'"9e9"'),
+        (b"ETH", b"E\\u0000"), (b"0xa1", b"0xg1"),
     ],
 )  # fmt: skip
 def test_a_damaged_snapshot_is_corrupt(old, new):
