@@ -39,6 +39,12 @@ class Past:
     def __init__(self) -> None:
         self.blocks: deque[Kept] = deque()
         self._bytes = 0
+        self._above = 0  # all blocks that were applied above this height are kept
+
+    def begin(self, height: int) -> None:
+        """The state stands at `height`: the blocks that will be kept are those after it."""
+        self.blocks.clear()
+        self._bytes, self._above = 0, height
 
     def keep(self, block: Kept) -> None:
         self.blocks.append(block)
@@ -46,24 +52,12 @@ class Past:
         while len(self.blocks) > KEPT_BLOCKS or self._bytes > KEPT_BYTES:
             old = self.blocks.popleft()
             self._bytes -= old.statuses.nbytes + old.diffs.nbytes
+            self._above = old.height
 
     def after(self, height: int) -> list[Kept] | None:
         """The kept blocks above `height`, or None if they do not begin there or one of them is not whole."""
         later = [block for block in self.blocks if block.height > height]
-        reaches = not self.blocks or self.blocks[0].height <= height + 1 or len(later) < len(self.blocks)
-        return later if reaches and all(block.whole for block in later) else None
-
-    def diffs_of(self, height: int) -> np.ndarray | None:
-        for block in reversed(self.blocks):
-            if block.height == height:
-                return block.diffs
-            if block.height < height:
-                break
-        return None
-
-    def forget(self) -> None:
-        self.blocks.clear()
-        self._bytes = 0
+        return later if height >= self._above and all(block.whole for block in later) else None
 
 
 class Parsed(NamedTuple):

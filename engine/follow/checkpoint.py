@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from engine import image
+from engine.follow.join import FINGERPRINT
 from engine.follow.records import Kind
 from engine.follow.tail import Mark
 from engine.state import State
@@ -39,7 +40,9 @@ class Head(msgspec.Struct, frozen=True):
     names: int  # NAME[names]
     accounts: int  # u1[accounts, 20]
     orders: int  # ORDER[orders]: images of all markets, then the untriggered orders
-    marks: list[list[tuple[str, int, int]]]  # by Kind
+    recent: int  # FINGERPRINT[recent]: streaming rows that can come again
+    base: int  # the height whose state came as a whole
+    marks: list[list[tuple[str, int, int, str]]]  # by Kind
 
 
 class Checkpoint(NamedTuple):
@@ -48,16 +51,29 @@ class Checkpoint(NamedTuple):
     names: np.ndarray
     addresses: np.ndarray
     orders: np.ndarray
+    recent: np.ndarray
 
     def marks(self, kind: Kind) -> list[Mark]:
         return [Mark(*mark) for mark in self.head.marks[kind]]
 
 
-LAYOUT = layout.digest({"market": MARKET, "name": NAME, "order": ORDER, "event": EVENT})
+LAYOUT = layout.digest(
+    {"market": MARKET, "name": NAME, "order": ORDER, "event": EVENT, "fingerprint": FINGERPRINT}
+)
+NOTHING_RECENT = np.zeros(0, FINGERPRINT)
 
 
-def take(state: State, by_block: bool, marks: list[list[Mark]]) -> Checkpoint:
-    """Copy the state out, between two blocks. Some milliseconds for 100,000 orders."""
+def take(
+    state: State,
+    by_block: bool,
+    marks: list[list[Mark]],
+    base: int = 0,
+    recent: np.ndarray = NOTHING_RECENT,
+) -> Checkpoint:
+    """Copy the state out, between two blocks. Some milliseconds for 100,000 orders.
+
+    marks  sealed, by Kind; base and recent are those of the join (engine.follow.join.Join)
+    """
     status = state.status[0]
     markets = state.markets[: status["market_count"]].copy()
     images = [image.resting(state, market) for market in range(len(markets))]
@@ -74,9 +90,11 @@ def take(state: State, by_block: bool, marks: list[list[Mark]]) -> Checkpoint:
         names=len(names),
         accounts=len(addresses),
         orders=len(orders),
+        recent=len(recent),
+        base=base,
         marks=[[tuple(mark) for mark in of_kind] for of_kind in marks],
     )
-    return Checkpoint(head, markets, names, addresses, orders)
+    return Checkpoint(head, markets, names, addresses, orders, recent)
 
 
 def save(checkpoint: Checkpoint, directory: Path) -> None:
@@ -104,7 +122,9 @@ def save(checkpoint: Checkpoint, directory: Path) -> None:
 
 
 def _arrays(checkpoint: Checkpoint) -> list[np.ndarray]:
-    return [checkpoint.markets, checkpoint.names, checkpoint.addresses, checkpoint.orders]
+    return [
+        checkpoint.markets, checkpoint.names, checkpoint.addresses, checkpoint.orders, checkpoint.recent,
+    ]  # fmt: skip
 
 
 def _sync_directory(directory: Path) -> None:
@@ -146,11 +166,12 @@ def read(path: Path) -> Checkpoint:
         (NAME, head.names),
         (ADDRESS, head.accounts),
         (ORDER, head.orders),
+        (FINGERPRINT, head.recent),
     ):
         arrays.append(np.frombuffer(body, dtype.base, count * (dtype.itemsize // dtype.base.itemsize), at))
         at += count * dtype.itemsize
-    markets, names, addresses, orders = arrays
-    return Checkpoint(head, markets, names, addresses.reshape(-1, ADDRESS_BYTES), orders)
+    markets, names, addresses, orders, recent = arrays
+    return Checkpoint(head, markets, names, addresses.reshape(-1, ADDRESS_BYTES), orders, recent)
 
 
 def restore(checkpoint: Checkpoint, state: State) -> int:

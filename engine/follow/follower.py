@@ -15,12 +15,12 @@ import numpy as np
 from engine import apply, image
 from engine.follow import check, checkpoint, intern, parse
 from engine.follow.bootstrap import NoSource, Source
-from engine.follow.join import Block, Join, Part
+from engine.follow.join import REORDER_BLOCKS, Block, Join, Part
 from engine.follow.records import BadLine, Corrupt, Kind
 from engine.follow.tail import Mark, Tail
 from engine.state import Capacity, State, learn_names
 from shm.codes import Feed, Stale
-from shm.layout import ENDED, FILL, TRADE
+from shm.layout import ENDED, TRADE
 
 STREAMS = {
     Kind.STATUSES: "node_order_statuses",
@@ -29,6 +29,7 @@ STREAMS = {
 }
 FORMS = {"by_block": True, "streaming": False}
 RETRY_NS = 1_000_000_000  # between two questions for a snapshot that is needed
+NEVER = 1 << 62  # a height
 BLOCKS_PER_POLL = 256  # then the caller may look at its clock and its sockets
 
 
@@ -69,6 +70,7 @@ class Follower:
         self._trusted_from = np.zeros(
             len(state.markets), np.int64
         )  # a market's log is whole from this height on
+        self._unbounded: dict[Kind, set[int]] = {kind: set() for kind in Kind}  # doubted: a line is lost
         self._based = False  # there is a height to go on from
         self._unfounded = 0  # markets below this row have a snapshot behind them; -1: all have
         self._asked_ns = self._checked_ns = -(1 << 62)
@@ -93,6 +95,9 @@ class Follower:
             return False
         self._names = learn_names(self.state, 0)
         self._resume, self._based, self._unfounded = found, True, -1
+        self._past.begin(found.head.height)
+        # what was read of their log before is not known any more
+        self._trusted_from[self.state.markets["stale"] != Stale.FRESH] = found.head.height + REORDER_BLOCKS
         self._publish_all(found.head.height, found.head.time_ns)
         if refused:
             self._doubt_all(Stale.CAPACITY)
@@ -115,6 +120,7 @@ class Follower:
         self._names = learn_names(self.state, self._names)
         refused = image.load(self.state, orders)
         self._based, self._unfounded, self._checked_ns = True, -1, now_ns
+        self._past.begin(height)
         self.state.status["height"] = height
         self._publish_all(height, 0)
         if refused:
@@ -144,11 +150,13 @@ class Follower:
             if self._resume is not None and self._resume.head.by_block != by_block:
                 self._resume = None
             height = int(self.state.status[0]["height"])
-            self._join = Join(height, by_block)
+            resume = self._resume
+            base = resume.head.base if resume else height
+            self._join = Join(height, by_block, base, resume.recent if resume else None)
             self._tails = {kind: Tail(path / "hourly") for kind, path in paths.items()}
             for kind, tail in self._tails.items():
-                if self._resume is not None:
-                    tail.start_at(self._resume.marks(kind))
+                if resume is not None:
+                    tail.start_at(resume.marks(kind))
                 elif height:
                     tail.start_before(height)
             self._resume = None
@@ -179,14 +187,18 @@ class Follower:
         for kind, tail in self._tails.items():
             if not join.wants(kind):
                 continue
+            lost = tail.oversized + tail.cut
             chunks, rewound = tail.poll(now_ns)
+            join.hold(kind, tail.waits)
             if rewound:
-                join.rewound(kind)
                 self._log("read_again", {"stream": STREAMS[kind]})
             for chunk in chunks:
                 self._news_ns = now_ns
                 self._add(kind, chunk.name, chunk.inode, chunk.start, chunk.lines, now_ns)
+            if tail.oversized + tail.cut > lost:
+                self._on_lost(kind, None)
         self.counts["oversized"] = sum(tail.oversized for tail in self._tails.values())
+        self.counts["cut"] = sum(tail.cut for tail in self._tails.values())
         self.state.status["seen_height"] = max(join.seen_height, join.height)
 
     def _add(self, kind: Kind, name: str, inode: int, start: int, lines: bytes, now_ns: int) -> None:
@@ -203,53 +215,50 @@ class Follower:
             records = batch.records[first : first + int(segment["count"])]
             mark = Mark(name, inode, start + int(segment["start"]))
             join.add(kind, Part(int(segment["height"]), int(segment["time_ns"]), [records], mark), now_ns)
+        self._bound(kind, batch.segments)
         for bad in batch.bad:
             self._on_bad(kind, bad)
-        for late_kind, part in join.late:
-            self._on_late(late_kind, part)
-        join.late.clear()
+        if batch.bad and len(batch.segments) and batch.bad[-1].offset < batch.segments[-1]["start"]:
+            self._bound(kind, batch.segments)
+        for late in join.late_diffs:
+            self.counts["late_diffs"] += len(late)
+            self._doubt(np.unique(late["market"]), Stale.GAP)
+        join.late_diffs.clear()
 
     def _based_at_lines(self, segments: np.ndarray) -> bool:
         """Without a snapshot, the first line there is says where to begin."""
         join = self._join
         assert join is not None
         if join.height == 0 and len(segments):
-            join.height = int(segments["height"].min()) - 1
+            join.height = join.base = int(segments["height"].min()) - 1
+            self._past.begin(join.height)
         return True
 
     def _on_bad(self, kind: Kind, bad: BadLine) -> None:
         """A line nobody can read: counted, and what it may have been about is in doubt."""
         self.counts["quarantined"] += 1
         self._log("line_quarantined", {"stream": STREAMS[kind], "why": bad.reason, "bytes": bad.length})
+        self._on_lost(kind, bad.market)
+
+    def _on_lost(self, kind: Kind, coin: str | None) -> None:
+        """A line is lost; `coin` is the only market that it can have been about. None: it may be any."""
         if kind == Kind.FILLS or (self._join and self._join.by_block):
             return  # by-block: the block will be missing, and that says it for all markets
-        if bad.market is None:
-            self._doubt_all(Stale.CORRUPT)
+        if coin is None:
+            rows = list(range(int(self.state.status[0]["market_count"])))
         else:
-            market = intern.market(self.tables, bad.market)
-            if market >= 0:
-                self._doubt([market], Stale.CORRUPT)
+            rows = [market for market in [intern.market(self.tables, coin)] if market >= 0]
+        self._doubt(rows, Stale.CORRUPT)
+        self._trusted_from[rows] = NEVER
+        self._unbounded[kind].update(rows)
 
-    def _on_late(self, kind: Kind, part: Part) -> None:
-        """Streaming: lines of a block already applied. Repeats are nothing; news came too late."""
-        if kind == Kind.STATUSES:
-            return
-        records = np.concatenate(part.records)
-        if kind == Kind.FILLS:
-            return self._on_late_fills(records)
-        applied = self._past.diffs_of(part.height)
-        known = {row.tobytes() for row in applied} if applied is not None else set()
-        fresh = [row for row in records if row.tobytes() not in known]
-        if fresh:
-            self.counts["late_diffs"] += len(fresh)
-            self._doubt(sorted({int(row["market"]) for row in fresh}), Stale.GAP)
-
-    def _on_late_fills(self, fills: np.ndarray) -> None:
-        kept = self.state.history.fills
-        seen = set(zip(kept["trade"].tolist(), kept["order"].tolist(), kept["side"].tolist(), strict=True))
-        fresh = [row for row in fills if (int(row["trade"]), int(row["order"]), int(row["side"])) not in seen]
-        if fresh and self._join is not None:
-            self._join.add_late_fills(np.array(fresh, FILL))
+    def _bound(self, kind: Kind, segments: np.ndarray) -> None:
+        """The next whole line after a lost one has come: the lost one was of its block, or of one before."""
+        if len(segments) and self._unbounded[kind]:
+            rows = list(self._unbounded[kind])
+            self._unbounded[kind].clear()
+            join = self._join
+            self._trusted_from[rows] = max(int(segments["height"].max()), join.seen_height if join else 0)
 
     def _apply_ready(self, now_ns: int) -> int:
         join = self._join
@@ -304,7 +313,8 @@ class Follower:
         """Tell the subscribers of these markets that their books are in doubt."""
         rows, status = np.array(markets, np.int64), self.state.status[0]
         height = int(status["height"])
-        self._trusted_from[rows] = max(height, self._join.seen_height if self._join else 0)
+        until = max(height, self._join.seen_height if self._join else 0)
+        self._trusted_from[rows] = np.maximum(self._trusted_from[rows], until)
         apply.doubt_markets(self.state, rows, int(reason), height, int(status["time_ns"]))
 
     def _doubt_unfounded(self) -> None:
@@ -361,7 +371,7 @@ class Follower:
 
     def checkpoint(self) -> checkpoint.Checkpoint | None:
         """What to go on from after a crash, or None while there is nothing. Between two polls only."""
-        if self._join is None or self._held is not None or self._unfounded >= 0:
+        if self._join is None or self._held is not None or self._unfounded >= 0 or self._join.owes:
             return None
         marks = []
         for kind, tail in self._tails.items():
@@ -369,8 +379,9 @@ class Follower:
             for mark in self._join.marks(kind):
                 if mark.name not in first or mark.offset < first[mark.name].offset:
                     first[mark.name] = mark
-            marks.append(list(first.values()))
-        return checkpoint.take(self.state, self._join.by_block, marks)
+            marks.append([tail.sealed(mark) for mark in first.values()])
+        join = self._join
+        return checkpoint.take(self.state, join.by_block, marks, join.base, join.recent())
 
     def close(self) -> None:
         for tail in self._tails.values():

@@ -5,6 +5,10 @@ here under their block number until the next block is whole. By-block files hold
 block is whole when every stream has shown its line; streaming files hold none for a quiet block, so there it
 is whole when every stream has gone past it, or has had time to. A block that a stream has gone far past
 without showing is missing: it is handed out all the same and says so.
+
+Streaming lines of one block stand alone, so a line that was written twice, or read again because its file
+was replaced or shrank, cannot be told by its block: each row leaves a fingerprint for as long as it can come
+again. Rows of a block already applied that leave a new one came too late.
 """
 
 from typing import NamedTuple
@@ -13,7 +17,7 @@ import numpy as np
 
 from engine.follow.records import Kind
 from engine.follow.tail import Mark
-from shm.layout import EVENT, FILL
+from shm.layout import EVENT, FILL, record
 
 REORDER_BLOCKS = 64  # a stream that is so far past a block will not show it any more
 REORDER_NS = 2_000_000_000  # nor one that has been past it for so long
@@ -27,6 +31,13 @@ STALL_NS = 5_000_000_000  # a fills stream that is silent for so long while the 
 
 _EMPTY = {Kind.STATUSES: np.zeros(0, EVENT), Kind.DIFFS: np.zeros(0, EVENT), Kind.FILLS: np.zeros(0, FILL)}
 _NEEDED = (Kind.STATUSES, Kind.DIFFS)
+
+FINGERPRINT = record(("height", "i8"), ("kind", "i8"), ("row", "u8"))
+_NONE = np.zeros(0, np.uint64)
+_MIX = 0x9E3779B97F4A7C15
+# a row is named by the sum of its words, each times a factor of its own
+_FACTORS = np.array([pow(_MIX, place + 1, 1 << 64) for place in range(FILL.itemsize // 8)], np.uint64)
+assert EVENT.itemsize % 8 == FILL.itemsize % 8 == 0 and EVENT.itemsize <= FILL.itemsize
 
 
 class Part(NamedTuple):
@@ -58,6 +69,7 @@ class _Stream:
         self.seen_ns = 0  # when the last line came
         self.passed_ns = 0  # when it first went past the block that is next
         self.suspect: Part | None = None  # a jump that nobody has confirmed yet
+        self.held = False  # the end of an earlier line is still to come
 
 
 class Join:
@@ -65,18 +77,22 @@ class Join:
 
     height    last block already applied
     by_block  whether every stream has a line for every block
+    base      the height whose state came as a whole: lines of blocks up to it are in there already
+    recent    FINGERPRINT[]: of an earlier join, to go on from (streaming)
     """
 
-    def __init__(self, height: int, by_block: bool):
+    def __init__(self, height: int, by_block: bool, base: int = 0, recent: np.ndarray | None = None):
         self.height = height
         self.by_block = by_block
+        self.base = base
         self.repeats = 0  # lines of blocks already applied or already here
         self.refused = 0  # lines whose block number nobody else confirmed
-        self.late: list[
-            tuple[Kind, Part]
-        ] = []  # streaming: parts of blocks already applied, for the caller to judge
-        self._late_fills: list[np.ndarray] = []
+        self.late_diffs: list[np.ndarray] = []  # streaming: of blocks already applied, for the caller to take
+        self._late: dict[Kind, list[np.ndarray]] = {kind: [] for kind in Kind}  # go out with the next block
         self._streams = {kind: _Stream() for kind in Kind}
+        self._recent: dict[tuple[int, int], np.ndarray] = {}  # (height, kind) -> fingerprints of its rows
+        for row in recent if recent is not None else ():
+            self._note(int(row["height"]), Kind(row["kind"]), row["row"].reshape(1))
 
     @property
     def seen_height(self) -> int:
@@ -103,11 +119,9 @@ class Join:
         else:
             self._enter(kind, part, now_ns)
 
-    def rewound(self, kind: Kind) -> None:
-        """The stream is being read again from a file's top: what waits of it will come again."""
-        stream = self._streams[kind]
-        stream.parts.clear()
-        stream.record_count, stream.suspect = 0, None
+    def hold(self, kind: Kind, held: bool) -> None:
+        """Say whether the end of a line is still to come behind which the stream has been read already."""
+        self._streams[kind].held = held
 
     def _enter(self, kind: Kind, part: Part, now_ns: int) -> None:
         stream = self._streams[kind]
@@ -127,13 +141,35 @@ class Join:
             stream.record_count += sum(map(len, part.records))
 
     def _on_late(self, kind: Kind, part: Part) -> None:
-        self.repeats += 1
-        if not self.by_block and self.height - part.height < REORDER_BLOCKS:
-            self.late.append((kind, part))
+        """Streaming: rows of a block already applied are repeats, or they came too late."""
+        if self.by_block or part.height <= self.base or self.height - part.height >= REORDER_BLOCKS:
+            self.repeats += 1
+            return
+        rows = np.concatenate(part.records)
+        fresh = rows[~np.isin(fingerprints(rows), self._recent.get((part.height, kind), _NONE))]
+        self.repeats += len(fresh) < len(rows)
+        if len(fresh):
+            self._note(part.height, kind, fingerprints(fresh))
+            (self.late_diffs if kind == Kind.DIFFS else self._late[kind]).append(fresh)
 
-    def add_late_fills(self, fills: np.ndarray) -> None:
-        """Fills of a block already applied, that were not among its own: they go out with the next one."""
-        self._late_fills.append(fills)
+    def _note(self, height: int, kind: Kind, rows: np.ndarray) -> None:
+        held = self._recent.get((height, kind), _NONE)
+        self._recent[height, kind] = np.concatenate([held, rows])
+
+    def recent(self) -> np.ndarray:
+        """FINGERPRINT[] of the blocks whose lines can still come again (streaming)."""
+        rows = sum(map(len, self._recent.values()))
+        out, at = np.zeros(rows, FINGERPRINT), 0
+        for (height, kind), held in self._recent.items():
+            out[at : at + len(held)]["height"], out[at : at + len(held)]["kind"] = height, kind
+            out[at : at + len(held)]["row"] = held
+            at += len(held)
+        return out
+
+    @property
+    def owes(self) -> bool:
+        """Whether rows that came too late still wait for a block to go out with."""
+        return bool(self.late_diffs) or any(self._late.values())
 
     def next(self, now_ns: int) -> Block | None:
         """Hand out the next block if it is whole, or if the rest of it will not come."""
@@ -180,7 +216,7 @@ class Join:
         """Streaming: whether the stream has shown all it has of `height`."""
         stream = self._streams[kind]
         if stream.seen > height:
-            return True
+            return not stream.held or now_ns - stream.passed_ns > REORDER_NS
         if now_ns - max(s.seen_ns for s in self._streams.values()) > IDLE_NS:
             return True
         past = [s.passed_ns for s in self._streams.values() if s.seen > height and s.passed_ns]
@@ -201,9 +237,11 @@ class Join:
             if part is not None:
                 times.append(part.time_ns)
                 stream.record_count -= sum(map(len, found))
-            if kind == Kind.FILLS:
-                found, self._late_fills = self._late_fills + found, []
-            records[kind] = _joined(found, _EMPTY[kind])
+            rows = _joined(found, _EMPTY[kind])
+            if len(rows) and not self.by_block:
+                rows = self._first_of_each(height, kind, rows)
+            records[kind] = _joined([*self._late[kind], rows], rows)
+            self._late[kind] = []
         time_ns = max(times)
         return Block(
             height,
@@ -215,6 +253,17 @@ class Join:
             skipped,
         )
 
+    def _first_of_each(self, height: int, kind: Kind, rows: np.ndarray) -> np.ndarray:
+        """The rows without those that repeat an earlier one. Their fingerprints are kept for a while."""
+        for old in [key for key in self._recent if key[0] <= height - REORDER_BLOCKS]:
+            del self._recent[old]
+        names, first = np.unique(fingerprints(rows), return_index=True)
+        self._note(height, kind, names)
+        if len(first) == len(rows):
+            return rows
+        self.repeats += 1
+        return rows[np.sort(first)]
+
     def marks(self, kind: Kind) -> list[Mark]:
         """Where the lines begin that wait here: the first one of each file."""
         first: dict[str, Mark] = {}
@@ -224,6 +273,12 @@ class Join:
             if held is None or part.mark.offset < held.offset:
                 first[part.mark.name] = part.mark
         return list(first.values())
+
+
+def fingerprints(rows: np.ndarray) -> np.ndarray:
+    """Name each row by its bytes: u8[len(rows)]. Two different rows share a name by a chance of 2**-64."""
+    words = np.ascontiguousarray(rows).view(np.uint64).reshape(len(rows), -1)
+    return (words * _FACTORS[: words.shape[1]]).sum(axis=1, dtype=np.uint64)
 
 
 def _joined(found: list[np.ndarray], empty: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ before it forgets it, and starts a file again from the top if what lay before it
 Repeats are the join's to drop: every line carries its block.
 """
 
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -15,9 +16,12 @@ from typing import NamedTuple
 READ_BYTES = 4 << 20  # one read; a longer line is gathered over several
 LINE_BYTES_MAX = 64 << 20  # a longer line is no line of a node
 GUARD_BYTES = 64  # what must still lie before the offset
+DIGEST_BYTES = 8  # of the guard, in a mark
+HALF_NS = 2_000_000_000  # how long the half line of a file that was renamed may take to become whole
 LINGER_NS = 10_000_000_000  # an old file without news for so long, with a newer one there, is closed
 LIST_NS = 1_000_000_000  # directories are listed at least so often, whatever their times say
 HEAD_BYTES = 512  # a line's block number stands within these
+DISORDER_BLOCKS = 64  # lines of a later block may stand so far before those of an earlier one
 
 _BLOCK_NUMBER = re.compile(rb'"block_number":(\d{1,18})\b')
 
@@ -30,6 +34,7 @@ class Mark(NamedTuple):
     name: str
     inode: int
     offset: int
+    digest: str = ""  # of what lies before the offset, once sealed: another content is read from its top
 
 
 class Chunk(NamedTuple):
@@ -51,9 +56,11 @@ class Tail:
         self.directory = directory
         self.rewinds = 0  # times a file was started again from its top
         self.oversized = 0  # lines beyond LINE_BYTES_MAX, dropped
+        self.cut = 0  # half lines whose file shrank or went away before they were whole
         self._files: dict[tuple[str, int], _File] = {}
         self._first: tuple[str, int] | None = None  # older files are not read
         self._marks: dict[tuple[str, int], Mark] = {}
+        self._starts: dict[tuple[str, int], int] = {}  # offsets at which files are to be begun
         self._listed_ns = -LIST_NS
         self._stamp: tuple[int, ...] = ()
 
@@ -64,9 +71,11 @@ class Tail:
         for key in sorted(self._files):
             file = self._files[key]
             while True:
+                half = len(file.half)
                 again, read = file.read()
                 rewound = rewound or again
                 self.rewinds += again
+                self.cut += again and half > 0
                 if file.overlong:
                     file.overlong, self.oversized = False, self.oversized + 1
                 chunk = file.take()
@@ -79,13 +88,16 @@ class Tail:
         return chunks, rewound
 
     def start_at(self, marks: list[Mark]) -> None:
-        """Begin at these marks (a checkpoint's): each file from its offset, if it is still the same file."""
+        """Begin at these sealed marks (a checkpoint's): each file from its offset, if what lies before it is
+        still the same.
+        """
         self.close()
         self._marks = {_key(mark.name): mark for mark in marks}
         self._first = min(self._marks, default=None)
 
     def start_before(self, height: int) -> None:
-        """Begin at a line of a block at or before `height`, or at the first line there is."""
+        """Begin before all lines of the blocks after `height`, or at the first line there is."""
+        height -= DISORDER_BLOCKS
         self.close()
         keys = self._list()
         self._first = None
@@ -94,7 +106,7 @@ class Tail:
             first = _first_height(path)
             if first is not None and first <= height:
                 self._first = key
-                self._marks = {key: Mark(_name(key), os.stat(path).st_ino, _find_height(path, height))}
+                self._starts = {key: _find_height(path, height)}
                 return
 
     def marks(self) -> list[Mark]:
@@ -102,10 +114,23 @@ class Tail:
         waiting = [mark for mark in self._marks.values()]
         return waiting + [Mark(file.name, file.inode, file.handed) for file in self._files.values()]
 
+    def sealed(self, mark: Mark) -> Mark:
+        """The mark with the digest of what lies before it, so that a later process knows the place again."""
+        file = self._files.get(_key(mark.name))
+        if mark.digest or file is None or file.inode != mark.inode:
+            return mark
+        return mark._replace(digest=file.digest_before(mark.offset))
+
+    @property
+    def waits(self) -> bool:
+        """Whether a file that is not the newest ends in half a line: its end may still come."""
+        newest = max(self._files, default=None)
+        return any(file.half and key != newest for key, file in self._files.items())
+
     def close(self) -> None:
         for file in self._files.values():
             file.close()
-        self._files, self._marks, self._stamp = {}, {}, ()
+        self._files, self._marks, self._starts, self._stamp = {}, {}, {}, ()
         self._listed_ns = -LIST_NS
 
     def _path(self, key: tuple[str, int]) -> Path:
@@ -131,8 +156,21 @@ class Tail:
             if file is None:
                 self._open(key)
             elif file.replaced() and file.at_end():
+                self._succeed(key, file, now_ns)
+
+    def _succeed(self, key: tuple[str, int], former: "_File", now_ns: int) -> None:
+        """Go on in the file that has taken the place of `former`, which has been read to its end."""
+        self._open(key)
+        file = self._files[key]
+        if file is former:
+            return
+        if not file.follow(former) and former.half:
+            if now_ns - former.moved_ns <= HALF_NS:  # who holds the former file may still write to it
                 file.close()
-                self._open(key)
+                self._files[key] = former
+                return
+            self.cut += 1
+        former.close()
 
     def _times(self) -> tuple[int, ...]:
         """The modification times of the directories: they change when a file comes, goes or is renamed."""
@@ -145,8 +183,10 @@ class Tail:
         except OSError:
             return  # gone again, or not ours to read: the next listing tries once more
         mark = self._marks.pop(key, None)
-        if mark is not None and mark.inode == file.inode and mark.offset <= file.size():
+        if mark is not None and mark.inode == file.inode and mark.digest == file.digest_before(mark.offset):
             file.skip_to(mark.offset)
+        elif mark is None:
+            file.skip_to(self._starts.pop(key, 0))
         self._files[key] = file
 
     def _retire(self, key: tuple[str, int], file: "_File", now_ns: int) -> None:
@@ -182,6 +222,22 @@ class _File:
     def skip_to(self, offset: int) -> None:
         self._offset = offset
         self._guard = os.pread(self._fd, min(GUARD_BYTES, offset), max(0, offset - GUARD_BYTES))
+
+    def follow(self, former: "_File") -> bool:
+        """Go on where `former` ends, if what lies before that place is the same here."""
+        offset, guard = former._offset, former._guard
+        if self.size() < offset or os.pread(self._fd, len(guard), offset - len(guard)) != guard:
+            return False
+        self._offset, self._guard, self._skipping = offset, guard, former._skipping
+        self.half, self.moved_ns = former.half, former.moved_ns
+        return True
+
+    def digest_before(self, offset: int) -> str:
+        """Name the bytes before `offset`; "" if the file does not reach so far."""
+        guard = os.pread(self._fd, min(GUARD_BYTES, offset), max(0, offset - GUARD_BYTES))
+        if len(guard) < min(GUARD_BYTES, offset):
+            return ""
+        return hashlib.blake2b(guard, digest_size=DIGEST_BYTES).hexdigest()
 
     def replaced(self) -> bool:
         """Whether another file stands under this one's name."""
