@@ -26,9 +26,9 @@ _IS_TRIGGER = int(codes.Flag.IS_TRIGGER)
 _SIDES = 2
 NO_HEIGHT = -1
 
-_Entry = tuple[str, tuple[list[tuple[str, decode.Order]], list[tuple[str, decode.Order]]]]
-_WITH_HEIGHT = msgspec.json.Decoder(tuple[int, list[_Entry]])
-_WITHOUT = msgspec.json.Decoder(list[_Entry])
+Entry = tuple[str, tuple[list[tuple[str, decode.Order]], list[tuple[str, decode.Order]]]]
+_WITH_HEIGHT = msgspec.json.Decoder(tuple[int, list[Entry]])
+_WITHOUT = msgspec.json.Decoder(list[Entry])
 
 
 @kernel
