@@ -1,7 +1,7 @@
 """What does a node's log line cost until it is in the book, against merely decoding the same lines?
 
-candidate: parse, join, apply, publish: all blocks of the recorded log, from the recorded snapshot. Before each
-turn the rows that the log changes are set back, which is on the candidate's bill.
+candidate: parse, join, apply, publish: all blocks of the recorded log, from the recorded snapshot. Before
+each turn the rows that the log changes are set back, which is on the candidate's bill.
 baseline: msgspec's decode of the same lines into typed Structs, and nothing done with them.
 """
 
