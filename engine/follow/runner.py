@@ -94,7 +94,8 @@ class Runner:
         """Serve until told to end."""
         self.follower.resume(self.checkpoints)
         self._saved_height = int(self.state.status[0]["height"])
-        region.send(self.control, {"kind": "world", "epoch": self.settings.epoch}, [self.world.fd])
+        made = {"kind": "world", "epoch": self.settings.epoch, "height": self._saved_height}
+        region.send(self.control, made, [self.world.fd])
         region.send(self.control, {"kind": "stats"}, [self.stats.region.fd])
         if self.settings.node_info:
             self._meta = meta.Meta(self.settings.node_info, Path(self.settings.data))
