@@ -27,7 +27,7 @@ class Access(NamedTuple):
 
 def native(kernel, *arguments):
     """Compile `kernel` for these arguments; return the lines of the function itself, not of its wrappers."""
-    dispatcher = njit(nogil=True)(kernel.py_func)  # anew: numba does not list what it took from its cache
+    dispatcher = njit(nogil=True, _nrt=False)(kernel.py_func)  # anew: numba does not list what it had cached
     dispatcher.compile(tuple(typeof(argument) for argument in arguments))
     listing = dispatcher.inspect_asm(dispatcher.signatures[0]).split("\n")
     start = next(i for i, line in enumerate(listing) if re.match(r"_ZN(?!7cpython|\d*cfunc)\S+:$", line))
