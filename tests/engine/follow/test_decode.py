@@ -219,6 +219,18 @@ def test_figures_that_the_node_computed_are_rounded():
     assert decode.line(Kind.FILLS, node_text.envelope(wild), tables)[2][0] == record
 
 
+@pytest.mark.parametrize(
+    "twice",
+    ['"cloid":null', '"builderFee":null', '"liquidation":null', '"fee":"0.2"', '"tid":78', '"twapId":5'],
+)
+def test_the_last_of_two_equal_keys_counts(twice):
+    first = f',"cloid":"{CLOID}","builderFee":"0.1"'
+    first += f',"liquidation":{{"liquidatedUser":"{ALICE}","markPx":"8.5","method":"market"}}'
+    tables, text = node_text.shared(), node_text.envelope(fill_text(more=f"{first},{twice}"))
+    (record,) = parse.Parser(Kind.FILLS, tables).parse(text).records
+    assert record == decode.line(Kind.FILLS, text, tables)[2][0]
+
+
 def test_trigger_conditions_of_an_unknown_wording_count_as_none():
     text = node_text.envelope(status_text(triggerCondition="Mark price above 5"))
     parser = parse.Parser(Kind.STATUSES, node_text.shared())
