@@ -1,3 +1,5 @@
+"""Every answer of /info, from a world in which all kinds of orders, fills and markets are."""
+
 import json
 
 import pytest

@@ -1,3 +1,5 @@
+"""What the kernels write, read back by Python's own JSON and calendar."""
+
 import json
 from datetime import UTC, datetime
 

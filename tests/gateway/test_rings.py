@@ -1,3 +1,5 @@
+"""A ring is the end of what was pushed, on message boundaries."""
+
 import random
 
 import pytest

@@ -1,3 +1,5 @@
+"""Conversations: what one message gets for an answer, whatever it is."""
+
 import json
 
 import pytest
