@@ -24,6 +24,7 @@ from shm.atomics import (
 )
 from tests.shm import machine_code, mapped, single_step
 
+SOAK_SECONDS_MAX = 1_800
 sched_yield = types.ExternalFunction("sched_yield", types.int32())
 
 CAPACITY = 8
@@ -289,6 +290,7 @@ def race(functions, capacity, words, wanted, gap, readers=1):
     return np.sum(counts, axis=0).tolist()
 
 
+@pytest.mark.timeout(SOAK_SECONDS_MAX)
 @pytest.mark.parametrize(
     ("capacity", "words", "gap", "wanted"),
     [(8, 15, 50, 200_000), (64, 23, 50, 300_000), (8, 600, 100, 40_000)],
@@ -309,6 +311,7 @@ def test_the_race_catches_what_is_wrong(name):
     pytest.fail("the race lets a broken ring pass")
 
 
+@pytest.mark.timeout(SOAK_SECONDS_MAX)
 def test_a_writer_killed_anywhere_leaves_all_it_published(pytestconfig):
     (header, slots), (publish_until, _) = ring(CAPACITY, 600), kernels(*SOUND)
     given, stop, chance, inside = np.zeros(3, slots.dtype), mapped.zeros(1, np.int64), random.Random(8), 0

@@ -15,6 +15,7 @@ from shm.constants import BOOK_DEPTH, BOOK_SLOTS, READ_TRIES
 from tests.shm import machine_code, mapped, seqlock_race, single_step
 from tests.shm.seqlock_race import MUTANTS, SOUND, Race
 
+SOAK_SECONDS_MAX = 1_800
 LONG = layout.BOOK.itemsize // 8 - 1  # words: as long as a book
 VERY_LONG = 8_191  # words: a copy takes so long that the writer often comes round
 
@@ -230,6 +231,7 @@ RACES = [
 SOAK = 20  # times as many
 
 
+@pytest.mark.timeout(SOAK_SECONDS_MAX)
 @pytest.mark.parametrize(("words", "dwell", "gap", "wanted"), RACES)
 def test_racing_readers_get_whole_publications_in_order(words, dwell, gap, wanted, pytestconfig):
     wanted *= SOAK if pytestconfig.getoption("--soak") else 1
@@ -274,6 +276,7 @@ def test_two_processes_race_over_one_mapping():
     assert count.refused > 0, "the reader never met the writer: this run proves nothing"
 
 
+@pytest.mark.timeout(SOAK_SECONDS_MAX)
 def test_a_writer_killed_anywhere_leaves_a_whole_publication(pytestconfig):
     race, inside = Race(SOUND, LONG), 0
     out, chance = np.zeros(1, race.cells.dtype), random.Random(4)

@@ -15,6 +15,7 @@ from shm import layout, spsc
 from shm.atomics import load_acquire_at
 from tests.shm import mapped, single_step
 
+SOAK_SECONDS_MAX = 1_800
 sched_yield = types.ExternalFunction("sched_yield", types.int32())
 
 CAPACITY = 8
@@ -125,6 +126,7 @@ def pop_all(header, slots, out, count):
     return wrong, empty
 
 
+@pytest.mark.timeout(SOAK_SECONDS_MAX)
 @pytest.mark.parametrize("batch", [1, 5, 100])
 def test_two_threads_lose_nothing(batch, pytestconfig):
     count = 2_000_000 if pytestconfig.getoption("--soak") else 300_000
@@ -151,6 +153,7 @@ def push_for_ever(header, slots, given, stop):
         value += spsc.push(header, slots, given)
 
 
+@pytest.mark.timeout(SOAK_SECONDS_MAX)
 def test_a_producer_killed_anywhere_leaves_whole_items(pytestconfig):
     header, slots = ring(64)
     given, stop, due, chance = np.zeros(1, slots.dtype), mapped.zeros(1, np.int64), 0, random.Random(6)

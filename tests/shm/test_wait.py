@@ -23,6 +23,7 @@ from shm.atomics import (
 )
 from tests.shm import mapped
 
+SOAK_SECONDS_MAX = 1_800
 SECOND_NS = 1_000_000_000
 sched_yield = types.ExternalFunction("sched_yield", types.int32())
 
@@ -228,6 +229,7 @@ def lost_wake_ups(announce, look, rounds):
         return pool.submit(writer, bell, words, rounds).result()
 
 
+@pytest.mark.timeout(SOAK_SECONDS_MAX)
 def test_with_a_full_fence_on_both_sides_one_always_sees_the_other(pytestconfig):
     rounds = 20_000_000 if pytestconfig.getoption("--soak") else 100_000
     assert lost_wake_ups(wait.will_sleep, wait.is_sleeping, rounds) == 0
