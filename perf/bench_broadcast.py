@@ -2,7 +2,8 @@
 
 R = 0 readers are compared with the bare copy of the same events. For R > 0 the writer's time with R threads
 that read all the time stands over its time without. The writer has a core of its own, the readers share the
-others: what is added is the cache lines that they take from it.
+others: what is added is the cache lines that they take from it. Run it on a machine that does nothing else:
+the readers push whoever else runs onto the writer's core.
 """
 
 import os
