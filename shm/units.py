@@ -35,7 +35,7 @@ def parse(text, start, end, places, rounds):
     value, digits, whole = 0, 0, at
     while at < end and _ZERO <= text[at] <= _NINE:
         value = value * 10 + (text[at] - _ZERO)
-        digits += value > 0
+        digits += value != 0
         at += 1
         if digits > DECIMAL_DIGITS_MAX:
             return NOT_A_DECIMAL
@@ -50,7 +50,7 @@ def parse(text, start, end, places, rounds):
             digit = np.int64(text[at] - _ZERO)
             if fraction < places:
                 value = value * 10 + digit
-                digits += value > 0
+                digits += value != 0
                 fraction += 1
                 if digits > DECIMAL_DIGITS_MAX:
                     return NOT_A_DECIMAL
