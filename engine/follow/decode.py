@@ -127,7 +127,7 @@ class Fills(msgspec.Struct, frozen=True, gc=False):
     events: list[tuple[str, Fill]]
 
 
-DECODERS = {
+DECODERS: dict[Kind, msgspec.json.Decoder] = {
     Kind.STATUSES: msgspec.json.Decoder(Statuses),
     Kind.DIFFS: msgspec.json.Decoder(Diffs),
     Kind.FILLS: msgspec.json.Decoder(Fills),
