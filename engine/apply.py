@@ -175,6 +175,7 @@ def apply_block(state, statuses, diffs, fills, height, time_ns, ended, trade):
         if _on_diff(state, diffs[i], statuses, height, time_ns):
             emit_copy(state, diffs[i])
     _on_fills(state, fills, height, time_ns, trade)
+    _compare_streams(state, statuses, diffs, fills, height, time_ns)
     _forget(state, statuses, diffs)
     event = emit(state)
     event.kind, event.height, event.time_ns = EventKind.BLOCK, height, time_ns
@@ -442,6 +443,42 @@ def _was_removed(state, order):
         if state.work.removed_index[at] == order:
             return True
         at = (at + 1) & mask
+    return False
+
+
+@inner
+def _compare_streams(state, statuses, diffs, fills, height, time_ns):
+    """Doubt the markets of which a status or a fill of this block says what no diff has said: one is lost."""
+    for i in range(len(statuses)):
+        status = statuses[i]
+        if status.height != height or state.work.refusals[status.status] != 0:
+            continue  # one that came late speaks of a book that is no more
+        slot = index.find_order(state.rows.order_index, state.rows.orders, status.order)
+        rests = slot != NO_SLOT and state.rows.orders[slot].state == OrderState.RESTING
+        if status.status == Status.OPEN and not status.flags & Flag.IS_TRIGGER:
+            if not rests and not _was_removed(state, status.order) and not _ended_behind(statuses, i):
+                doubt(state, status.market, Stale.GAP, height, time_ns)
+        elif status.status != Status.OPEN and status.status != Status.TRIGGERED and rests:
+            doubt(state, state.rows.orders[slot].market, Stale.GAP, height, time_ns)
+    for i in range(len(fills)):
+        fill = fills[i]
+        if fill.height != height or fill.flags & Flag.CROSSED:
+            continue
+        slot = index.find_order(state.rows.order_index, state.rows.orders, fill.order)
+        if slot != NO_SLOT and state.rows.orders[slot].state == OrderState.RESTING:
+            changed = False
+            for k in range(len(diffs)):
+                changed = changed or diffs[k].order == fill.order
+            if not changed:
+                doubt(state, fill.market, Stale.GAP, height, time_ns)
+
+
+@inner
+def _ended_behind(statuses, i):
+    """Whether the order of statuses[i] was filled or canceled at once, further on: it never rested."""
+    for later in range(i + 1, len(statuses)):
+        if statuses[later].order == statuses[i].order and statuses[later].status != Status.OPEN:
+            return True
     return False
 
 
