@@ -190,6 +190,9 @@ class Join:
                 return None
             if not verdict:
                 missing.append(kind)
+        quiet = height - self.height - 1
+        if not self.by_block and quiet > REORDER_BLOCKS:
+            skipped = quiet  # a quiet block has no line, but so many in a row are missing
         return self._hand_out(height, tuple(missing), skipped)
 
     def _whole(self, kind: Kind, height: int, now_ns: int) -> bool | None:
