@@ -10,12 +10,13 @@ source is a new directory, and the old ones are pruned.
 
 import hashlib
 import importlib
+import multiprocessing
 import os
 import platform
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.metadata import version
 from pathlib import Path
 from typing import TextIO
@@ -23,21 +24,22 @@ from typing import TextIO
 ROOT = Path(__file__).resolve().parents[1]
 CACHES = ROOT / ".cache" / "numba"
 
-# A module with kernels defines `warm()`, which calls each entry point once, and has its line here.
+# A module with kernels defines `warm()`, which calls each entry point once, and has its line here: those that
+# take longest first, so that no processor waits at the end.
 MODULES = [
-    "shm.broadcast",
-    "shm.region",
+    "engine.follow.parse",
+    "gateway.encode",
+    "engine.apply",
+    "engine.image",
     "shm.rows",
+    "shm.broadcast",
+    "engine.follow.check",
+    "gateway.interest",
+    "shm.region",
     "shm.seqlock",
     "shm.spsc",
     "shm.stats",
     "shm.wait",
-    "engine.apply",
-    "engine.image",
-    "engine.follow.check",
-    "engine.follow.parse",
-    "gateway.encode",
-    "gateway.interest",
 ]
 
 PACKAGES = ["engine", "gateway", "shm"]
@@ -73,26 +75,42 @@ def cpu_features() -> str:
     return platform.machine()
 
 
-def compile_all(modules: list[str], out: TextIO) -> None:
-    """Import each module and call its `warm()`. Raises what they raise; the line before it says which."""
-    for name in progress(modules, out):
-        importlib.import_module(name).warm()
-
-
-def progress(modules: list[str], out: TextIO) -> Iterator[str]:
-    """Yield each module and show that its turn has come: a bar on a terminal, otherwise plain lines."""
-    start = time.monotonic()
-    for done, name in enumerate(modules):
-        if out.isatty():
-            filled = BAR_CELLS * done // len(modules)
-            bar = "#" * filled + "." * (BAR_CELLS - filled)
-            out.write(f"\r\x1b[Kcompiling [{bar}] {done + 1}/{len(modules)} {name}")
-        else:
-            out.write(f"compiling {done + 1}/{len(modules)} {name}\n")
-        out.flush()
-        yield name
+def compile_all(modules: list[str], out: TextIO, jobs: int = 1) -> None:
+    """Call each module's `warm()`, in so many processes. Raises what one of them raises, after naming it."""
+    start, done = time.monotonic(), 0
+    if jobs == 1:
+        for name in modules:
+            show(done, len(modules), name, out)
+            warm(name)
+            done += 1
+    else:
+        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+            under_way = {pool.submit(warm, name): name for name in modules}
+            show(done, len(modules), modules[0], out)
+            for finished in as_completed(under_way):
+                if finished.exception() is not None:
+                    out.write(f"\nfailed: {under_way[finished]}\n")
+                finished.result()
+                done += 1
+                show(done, len(modules), under_way[finished], out)
     out.write("\r\x1b[K" if out.isatty() else "")
     out.write(f"compiled {len(modules)} modules in {time.monotonic() - start:.0f} s\n")
+
+
+def warm(name: str) -> None:
+    """Compile one module's kernels, and those that they call."""
+    importlib.import_module(name).warm()
+
+
+def show(done: int, count: int, name: str, out: TextIO) -> None:
+    """Say how far it is: a bar on a terminal, otherwise plain lines."""
+    if out.isatty():
+        filled = BAR_CELLS * done // count
+        bar = "#" * filled + "." * (BAR_CELLS - filled)
+        out.write(f"\r\x1b[Kcompiling [{bar}] {done}/{count} {name}")
+    else:
+        out.write(f"compiling {done}/{count} {name}\n")
+    out.flush()
 
 
 def prune(caches: Path, now_seconds: float) -> None:
@@ -113,7 +131,7 @@ def main() -> None:
     complete = directory / "complete"
     directory.mkdir(parents=True, exist_ok=True)
     if not complete.exists():
-        compile_all(MODULES, sys.stderr)
+        compile_all(MODULES, sys.stderr, os.cpu_count() or 1)
     complete.touch()
     os.utime(directory)  # in use now, and so the newest
     prune(CACHES, time.time())
