@@ -192,7 +192,7 @@ class Fanout:
         self.on_lapped = on_lapped
         self.writes = 0
         self.streams: dict[schema.Key, Stream] = {}
-        self._dirty: set[Stream] = set()
+        self._dirty: dict[Stream, None] = {}  # in the order in which they had something to say
 
     def attach(self, client: Client, channel: Channel) -> Cursor:
         """Let a client read a channel; the stream is made when it is the first."""
@@ -209,17 +209,17 @@ class Fanout:
         del stream.cursors[client], client.cursors[key]
         if stream.cursors:
             return None
-        self._dirty.discard(stream)
+        self._dirty.pop(stream, None)
         return self.streams.pop(key)
 
     def publish(self, stream: Stream, payload: bytes, height: int) -> None:
         """Add one message to a stream; `flush` sends it. Raises rings.TooLarge."""
         stream.publish(payload, height)
-        self._dirty.add(stream)
+        self._dirty[stream] = None
 
     def flush(self) -> None:
         """Bring every client of what was published up to date, as far as its socket takes it."""
-        while self._dirty:
-            stream = self._dirty.pop()
+        dirty, self._dirty = self._dirty, {}
+        for stream in dirty:
             for cursor in tuple(stream.cursors.values()):
                 cursor.client.advance(cursor)

@@ -63,7 +63,7 @@ class Feed:
         self._cursor = 0
         self._told = -1  # heights up to this one were told from another world, or are repaired
         self._restarted = False  # no block of this world was seen yet
-        self._changed: set[Stream] = set()  # state channels that may have something new to say
+        self._changed: dict[Stream, None] = {}  # state channels that may have something new to say
         self._starting: list[Cursor] = []  # wait for their first message
 
     # subscriptions
@@ -94,7 +94,7 @@ class Feed:
     def unsubscribe(self, client: Client, key: schema.Key) -> None:
         stream = self.fanout.detach(client, key)
         if stream is not None:
-            self._changed.discard(stream)
+            self._changed.pop(stream, None)
             self._readers.close(stream)
 
     def leave(self, client: Client) -> None:
@@ -208,7 +208,7 @@ class Feed:
 
     def _bind_what_came(self, world: World) -> None:
         came = self._readers.bind_what_came(world)
-        self._changed.update(stream for stream in came if stream.is_state)
+        self._changed.update({stream: None for stream in came if stream.is_state})
 
     def _tell_blocks(self, world: World) -> None:
         events, held, start = self._events, self._held, 0
@@ -257,7 +257,7 @@ class Feed:
         if kind == EventKind.BLOCK:
             self.height = max(self.height, height)
             self.counts.blocks += 1
-            self._changed |= readers.mids
+            self._changed.update(dict.fromkeys(readers.mids))
 
     def _tell_row(self, streams: list[Stream], marks: int, block: Block, first: int) -> None:
         """Tell one market's or account's part of a block to who wants it."""
@@ -266,7 +266,7 @@ class Feed:
             if not channel.wants & marks:
                 continue
             if stream.is_state:
-                self._changed.add(stream)
+                self._changed[stream] = None
             elif block.height > self._told or channel.restarts:
                 for payload in channel.tell(block, first):  # type: ignore[union-attr]
                     self._publish(stream, payload, block.height)
@@ -294,7 +294,7 @@ class Feed:
             if now_ns - stream.published_ns >= gap or stream.state is None:
                 try:
                     self._say_state(stream, world, now_ns)
-                    self._changed.discard(stream)
+                    self._changed.pop(stream, None)
                 except NotNow:
                     pass  # the next turn will
 
@@ -337,7 +337,7 @@ class Feed:
         """Let a stream say all that there is, if it can."""
         if stream.is_state:
             stream.state = None
-            self._changed.add(stream)
+            self._changed[stream] = None
         elif stream.channel.restarts:
             self._begin_again(stream)
 
@@ -387,7 +387,7 @@ class Feed:
                 try:
                     self._say_state(stream, world, now_ns, again=True)
                 except NotNow:
-                    self._changed.add(stream)
+                    self._changed[stream] = None
         self.fanout.flush()
 
     def lost_engine(self) -> None:
