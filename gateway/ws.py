@@ -16,13 +16,13 @@ import asyncio
 import codecs
 import logging
 import math
-import struct
 from collections.abc import Callable
 from typing import Protocol, cast
 
 from picows import WSAutoPingStrategy, WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
+from gateway import rings
 from gateway.accept import Counts
 from gateway.http import Limits
 
@@ -32,7 +32,6 @@ GOING_AWAY, PROTOCOL_ERROR, BAD_TEXT, POLICY, TOO_BIG, FAULT = 1001, 1002, 1007,
 _REASON_BYTES_MAX = 123  # a control frame carries 125, two of them the code
 _READ_BUFFER_BYTES = 2048  # picows doubles it as needed and never shrinks it
 _OPCODE_AND_FIN = {TEXT: 0x81, BINARY: 0x82}
-_SHORT, _MEDIUM, _LONG = struct.Struct("!BB"), struct.Struct("!BBH"), struct.Struct("!BBQ")
 _HANDSHAKE = (
     "GET /ws HTTP/1.1\r\nHost: -\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
@@ -67,12 +66,7 @@ _NOBODY = _Nobody()
 
 def frame(payload: bytes, kind: WSMsgType = TEXT) -> bytes:
     """One whole message as a server's frame: unmasked, so the same bytes serve every client."""
-    first, length = _OPCODE_AND_FIN[kind], len(payload)
-    if length < 126:
-        return _SHORT.pack(first, length) + payload
-    if length < 1 << 16:
-        return _MEDIUM.pack(first, 126, length) + payload
-    return _LONG.pack(first, 127, length) + payload
+    return rings.header(len(payload), _OPCODE_AND_FIN[kind]) + payload
 
 
 class Connection(WSListener):
