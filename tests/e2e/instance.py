@@ -66,7 +66,7 @@ class Instance:
         if self._process is not None and self._process.poll() is None:
             self._process.kill()  # its children end with it
             self._process.wait()
-        until(lambda: not self._left_behind(), "the end of all processes of the instance")
+        until(lambda: not self.left_behind(), "the end of all processes of the instance")
 
     def start(self) -> None:
         """Start the supervisor; return at once."""
@@ -120,7 +120,22 @@ class Instance:
                 found[role] = child.pid
         return found
 
-    def _left_behind(self) -> list[psutil.Process]:
+    def pid(self, role: str) -> int:
+        """Of the process that fills a role, as soon as there is one."""
+        return self.wait(lambda: self.pids().get(role), f"a process for the {role}")
+
+    def kill(self, role: str) -> int:
+        """SIGKILL the process of a role; give what its number was."""
+        pid = self.pid(role)
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def kill_supervisor(self) -> None:
+        """SIGKILL the supervisor alone; its children are the kernel's to end."""
+        self.supervisor.kill()
+        self.supervisor.wait()
+
+    def left_behind(self) -> list[psutil.Process]:
         """Processes of this data directory, whoever is their parent."""
         return [process for process in psutil.process_iter() if _mentions(process, str(self.data))]
 
@@ -156,10 +171,18 @@ class Instance:
     def printed(self) -> str:
         return self.output.read_text(errors="replace")[-SHOWN_CHARACTERS:]
 
-    def logged(self, event: str) -> list[dict[str, Any]]:
-        """Lines of its log whose event is this one."""
+    def logged(self, text: str) -> list[dict[str, Any]]:
+        """Lines of its log that begin with this text."""
         lines = (self.data / "log" / "ringside.log").read_bytes().splitlines()
-        return [line for line in map(json.loads, lines) if line.get("event") == event]
+        return [line for line in map(json.loads, lines) if line["text"].startswith(text)]
+
+
+def lives(pid: int) -> bool:
+    """Whether the process has not ended; one that nobody has waited for yet has."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _children(pid: int) -> list[psutil.Process]:
