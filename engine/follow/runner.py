@@ -5,6 +5,7 @@ someone writes on the control socket, or a short time has passed. Checkpoints ar
 and written by a thread. It ends when the supervisor is gone or says so, never because of its input.
 """
 
+import math
 import os
 import select
 import signal
@@ -69,7 +70,7 @@ class Runner:
         data = Path(settings.data)
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.checkpoints = data / "checkpoints"
-        speed = settings.replay_speed if isinstance(settings.replay_speed, float | int) else None
+        speed = {"live": None, "max": math.inf}.get(settings.replay_speed, settings.replay_speed)
         self.follower = Follower(
             self.state,
             self.capacity,
