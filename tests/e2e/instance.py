@@ -70,8 +70,10 @@ class Instance:
 
     def start(self) -> None:
         """Start the supervisor; return at once."""
-        command = [sys.executable, "-m", "scripts.cli", "follow", "--node-data", str(self.node_data)]
+        command = [sys.executable, "-m", "scripts.cli", "follow"]
         places = ["--data", str(self.data), "--port", str(self.port)]
+        if "--simulated" not in self._arguments:
+            places += ["--node-data", str(self.node_data)]
         with self.output.open("ab") as output:
             self._process = subprocess.Popen(
                 [*command, *places, *self._arguments],
