@@ -101,9 +101,9 @@ class Client(threading.Thread):
     def _take(self, message: Message) -> None:
         if message["channel"] == "l4Book":
             data = message["data"]
-            self.snapshots += "Snapshot" in data
             coin = data["Snapshot"]["coin"] if "Snapshot" in data else _coin(data["Updates"])
             self.books[coin].take(data)
+            self.snapshots += "Snapshot" in data
         else:
             self.messages.append(message)
         self.hear(message)
