@@ -90,9 +90,9 @@ class Client(threading.Thread):
         with connect(self.url, max_size=None, compression=None, ping_interval=None) as self._socket:
             self.local_port = self._socket.local_address[1]
             self.connections += 1
-            for wanted in self.subscriptions:
-                self.send({"method": "subscribe", "subscription": wanted})
             try:
+                for wanted in self.subscriptions:
+                    self.send({"method": "subscribe", "subscription": wanted})
                 while True:
                     self._take(json.loads(self._socket.recv()))
             except ConnectionClosed as closed:
