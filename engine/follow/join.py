@@ -34,6 +34,7 @@ _NEEDED = (Kind.STATUSES, Kind.DIFFS)
 
 FINGERPRINT = record(("height", "i8"), ("kind", "i8"), ("row", "u8"))
 _NONE = np.zeros(0, np.uint64)
+_SHIFT = np.uint64(29)
 _MIX = 0x9E3779B97F4A7C15
 # a row is named by the sum of its words, each times a factor of its own
 _FACTORS = np.array([pow(_MIX, place + 1, 1 << 64) for place in range(FILL.itemsize // 8)], np.uint64)
@@ -281,6 +282,7 @@ class Join:
 def fingerprints(rows: np.ndarray) -> np.ndarray:
     """Name each row by its bytes: u8[len(rows)]. Two different rows share a name by a chance of 2**-64."""
     words = np.ascontiguousarray(rows).view(np.uint64).reshape(len(rows), -1)
+    words = words ^ (words >> _SHIFT)  # or the top bit of any word would weigh the same
     return (words * _FACTORS[: words.shape[1]]).sum(axis=1, dtype=np.uint64)
 
 
