@@ -281,7 +281,7 @@ class Join:
 
 def fingerprints(rows: np.ndarray) -> np.ndarray:
     """Name each row by its bytes: u8[len(rows)]. Two different rows share a name by a chance of 2**-64."""
-    words = np.ascontiguousarray(rows).view(np.uint64).reshape(len(rows), -1)
+    words = np.ascontiguousarray(rows).view(np.uint64).reshape(len(rows), rows.dtype.itemsize // 8)
     words = words ^ (words >> _SHIFT)  # or the top bit of any word would weigh the same
     return (words * _FACTORS[: words.shape[1]]).sum(axis=1, dtype=np.uint64)
 

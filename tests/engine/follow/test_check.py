@@ -26,7 +26,8 @@ def order(oid, coin="BTC", side="B", px="10.0", sz="1.0", trigger=False):
         "coin": coin, "side": side, "limitPx": px, "sz": sz, "oid": oid, "timestamp": 5,
         "triggerCondition": "Price above 9" if trigger else "N/A", "isTrigger": trigger,
         "triggerPx": "9.0" if trigger else "0.0", "children": [], "isPositionTpsl": False,
-        "reduceOnly": False, "orderType": "Stop Limit" if trigger else "Limit", "origSz": sz, "tif": "Gtc", "cloid": None,
+        "reduceOnly": False, "orderType": "Stop Limit" if trigger else "Limit", "origSz": sz, "tif": "Gtc",
+        "cloid": None,
     }  # fmt: skip
 
 

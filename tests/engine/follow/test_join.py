@@ -211,6 +211,15 @@ def test_streaming_rows_too_late():
     assert orders(block) == [[55, START + 3], [START + 3], [55, START + 3]] and not join.owes
 
 
+def test_a_late_line_without_events_is_nothing():
+    join = Join(START, by_block=False)
+    for height in (START + 1, START + 2):
+        fill_in(join, height)
+    assert join.next(MS).height == START + 1
+    fill_in(join, START + 1, keys=())
+    assert not join.owes
+
+
 def test_by_block_rows_too_late_are_repeats():
     join = Join(START, by_block=True)
     fill_in(join, START + 1)
