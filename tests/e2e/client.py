@@ -17,6 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 from tests.e2e.replica import Replica
 
 AGAIN_SECONDS = 0.03  # between two tries to connect
+CONNECTED = "(connected)"  # the channel of a client's own note among the messages
 Message = dict[str, Any]
 
 
@@ -70,6 +71,16 @@ class Client(threading.Thread):
         """The data of all messages of a channel, in the order they came."""
         return [message["data"] for message in list(self.messages) if message["channel"] == channel]
 
+    def statuses(self) -> list[str]:
+        """What was said of the feed on the present connection, in order."""
+        told: list[str] = []
+        for message in list(self.messages):
+            if message["channel"] == CONNECTED:
+                told = []
+            elif message["channel"] == "feedStatus":
+                told.append(message["data"]["status"])
+        return told
+
     def send(self, message: Message) -> None:
         assert self._socket is not None
         self._socket.send(json.dumps(message))
@@ -89,6 +100,7 @@ class Client(threading.Thread):
         """One connection, from its start to its end."""
         with connect(self.url, max_size=None, compression=None, ping_interval=None) as self._socket:
             self.local_port = self._socket.local_address[1]
+            self.messages.append({"channel": CONNECTED, "data": self.local_port})
             self.connections += 1
             try:
                 for wanted in self.subscriptions:
