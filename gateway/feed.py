@@ -63,6 +63,7 @@ class Feed:
         self._cursor = 0
         self._told = -1  # heights up to this one were told from another world, or are repaired
         self._restarted = False  # no block of this world was seen yet
+        self._engine_ended = False  # the engine of this world: its last heartbeat may be young
         self._changed: dict[Stream, None] = {}  # state channels that may have something new to say
         self._starting: list[Cursor] = []  # wait for their first message
 
@@ -320,6 +321,7 @@ class Feed:
         streams = tuple(self.fanout.streams.values())
         self._readers.renew(world, streams, EVENTS_PER_TURN)
         self._notices.world, self._notices.engine_gone = world, False
+        self._engine_ended = False
         if not renewed:
             self._cursor = int(broadcast.tail(world.arrays["event_ring"]))
             self.height = self._told = world.look().height
@@ -377,7 +379,7 @@ class Feed:
         world = self.world
         if world is None:
             return
-        gone = world.region.heartbeat_age_ns(now_ns) > self._limits.heartbeat_ns
+        gone = self._engine_ended or world.region.heartbeat_age_ns(now_ns) > self._limits.heartbeat_ns
         why_live = errors.ENGINE_BACK if self._notices.engine_gone else errors.REBUILT
         self._notices.engine_gone = gone
         self._notices.check_all(why_live)
@@ -392,7 +394,7 @@ class Feed:
 
     def lost_engine(self) -> None:
         """The engine has ended: known at once, not by its silence."""
-        self._notices.engine_gone = True
+        self._engine_ended = self._notices.engine_gone = True
         self._notices.check_all(errors.ENGINE_GONE)
 
     def _tell_change(self, world: World, event: np.void) -> None:

@@ -513,6 +513,17 @@ def test_a_silent_engine_is_told_and_so_is_its_return(world, feed):
     assert (status["status"], status["reason"]) == ("live", errors.ENGINE_BACK)
 
 
+def test_an_engine_that_has_ended_is_not_live_because_its_last_heartbeat_is_young(world, feed):
+    reader = Reader(feed, BOOK)
+    reader.take()
+    world.region.beat(10 * SECOND)
+    feed.lost_engine()
+    feed.tick(10 * SECOND)
+    assert [status["status"] for status in reader.take("feedStatus")] == ["stale"]
+    feed.adopt(Mapped(world.reader()), 10 * SECOND)
+    assert [status["status"] for status in reader.take("feedStatus")] == ["live"]
+
+
 def test_a_new_world_is_taken_over_and_nothing_is_told_twice(world, feed):
     kinds = ({"type": kind, "user": ALICE} for kind in ("userFills", "orderUpdates", "openOrders"))
     reader, client = Reader(feed, BOOK, QUEUE, TRADES, *kinds), QueueClient()
