@@ -84,7 +84,7 @@ class Runner:
         self.watch = Watch([Path(settings.node_data) / f"{name}_{form}"
                             for name in STREAMS.values() for form in ("by_block", "streaming")])  # fmt: skip
         self.bells: dict[int, tuple[region.Region, int]] = {}
-        self.ending = False
+        self.ending = self._announced = False
         self._meta: meta.Meta | None = None
         self._pool = ThreadPoolExecutor(1, "checkpoint")
         self._writing: Future[None] | None = None
@@ -93,11 +93,10 @@ class Runner:
 
     def run(self) -> None:
         """Serve until told to end."""
+        region.send(self.control, {"kind": "stats"}, [self.stats.region.fd])
         self.follower.resume(self.checkpoints)
         self._saved_height = int(self.state.status[0]["height"])
-        made = {"kind": "world", "epoch": self.settings.epoch, "height": self._saved_height}
-        region.send(self.control, made, [self.world.fd])
-        region.send(self.control, {"kind": "stats"}, [self.stats.region.fd])
+        self._announce()
         if self.settings.node_info:
             self._meta = meta.Meta(self.settings.node_info, Path(self.settings.data))
         waiter = select.poll()
@@ -112,6 +111,7 @@ class Runner:
     def _turn(self) -> int:
         now_ns = time.monotonic_ns()
         applied = self.follower.poll(now_ns)
+        self._announce()
         feed = self.follower.feed(now_ns)
         changed = int(self.state.status[0]["state"]) != feed
         if changed:
@@ -133,6 +133,15 @@ class Runner:
                 region.send(self.control, {"kind": "meta", "path": str(described)})
         self._maybe_checkpoint(now_ns)
         return applied
+
+    def _announce(self) -> None:
+        """Show the world once it holds a state: from empty tables a gateway would deny what there is."""
+        height = int(self.state.status[0]["height"])
+        if height > 0 and not self._announced:
+            self._announced = True
+            self.world.beat(time.monotonic_ns())
+            made = {"kind": "world", "epoch": self.settings.epoch, "height": height}
+            region.send(self.control, made, [self.world.fd])
 
     def _sleep(self, waiter: select.poll, seconds: float) -> None:
         if seconds and self.follower.paced:
