@@ -206,9 +206,10 @@ def _role(process: psutil.Process) -> str | None:
 
 def _words(process: psutil.Process) -> list[str]:
     try:
-        return process.cmdline()
+        words: list[str] = process.cmdline()
     except psutil.Error:
         return []
+    return words
 
 
 def _mentions(process: psutil.Process, text: str) -> bool:

@@ -228,3 +228,19 @@ def test_a_second_signal_ends_it_at_once(ringside):
     until(lambda: "ending" in ringside.printed(), "the first signal, heard")
     assert ringside.end() == 128 + signal.SIGTERM
     until(lambda: not ringside.left_behind(), "the end of all its processes")
+
+
+def test_nothing_is_denied_while_an_engine_has_no_state_yet(ringside, story):
+    """Before its first checkpoint an engine begins with empty tables: they are nobody's answer."""
+    with Witness(story, ringside.port, L4) as client:
+        ringside.wait(lambda: client.snapshots, "a first snapshot")
+        said = len(client.statuses())
+        ringside.kill("engine")
+
+        def answered_and_live():
+            assert ringside.info(L2)["levels"][0]
+            assert [asset["name"] for asset in ringside.info({"type": "meta"})["universe"]] == ["BTC"]
+            return stale_then_live(client, said)
+
+        ringside.wait(answered_and_live, "a feed called stale, then live")
+        assert not ringside.logged("resumed") and len(ringside.logged("bootstrapped")) == 2
