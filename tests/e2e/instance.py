@@ -124,7 +124,8 @@ class Instance:
 
     def pid(self, role: str) -> int:
         """Of the process that fills a role, as soon as there is one."""
-        return self.wait(lambda: self.pids().get(role), f"a process for the {role}")
+        pid: int = self.wait(lambda: self.pids().get(role), f"a process for the {role}")
+        return pid
 
     def kill(self, role: str) -> int:
         """SIGKILL the process of a role; give what its number was."""
@@ -151,7 +152,8 @@ class Instance:
         """What GET /health says; a height of None while nobody answers."""
         try:
             with urllib.request.urlopen(f"{self.url}/health", timeout=5) as answer:
-                return json.load(answer)
+                health: dict[str, Any] = json.load(answer)
+                return health
         except OSError:
             return {"state": "unreachable", "height": None, "lagMs": None, "staleMarkets": None}
 
@@ -182,14 +184,14 @@ class Instance:
 def lives(pid: int) -> bool:
     """Whether the process has not ended; one that nobody has waited for yet has."""
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 
 
 def _children(pid: int) -> list[psutil.Process]:
     try:
-        return psutil.Process(pid).children()
+        return list(psutil.Process(pid).children())
     except psutil.NoSuchProcess:
         return []
 
