@@ -21,7 +21,7 @@ from tests.e2e.instance import Instance, lives, until
 
 pytestmark = pytest.mark.timeout(280)
 
-ROUNDS, SOAK_ROUNDS = 10, 100
+ROUNDS, SOAK_PARTS = 10, 10  # a round kills each of them once; the soak is as many parts, each with its seed
 PIECES_MAX = 40  # parts into which the log of one stream and block is torn
 L4 = {"type": "l4Book", "coin": "BTC"}
 L2 = {"type": "l2Book", "coin": "BTC"}
@@ -157,14 +157,18 @@ def survive_two_at_once(ringside, client):
     ringside.wait(lambda: is_back(client, connections, snapshots), "a way back")
 
 
-def test_killed_again_and_again(ringside, story, pytestconfig):
+def pytest_generate_tests(metafunc):
+    if "seed" in metafunc.fixturenames:
+        metafunc.parametrize("seed", range(SOAK_PARTS if metafunc.config.getoption("--soak") else 1))
+
+
+def test_killed_again_and_again(ringside, story, seed):
     """Every third round kills the engine and the gateway in one moment; the others one after the other."""
-    rounds = SOAK_ROUNDS if pytestconfig.getoption("--soak") else ROUNDS
-    random = Random(rounds)
-    writer = Writer(story, ringside.node_data, 3 * rounds + 1, random)
+    random = Random(seed)
+    writer = Writer(story, ringside.node_data, 3 * ROUNDS + 1, random)
     with Witness(story, ringside.port, L4, L2, returns=True) as client:
         ringside.wait(lambda: client.snapshots, "a first snapshot")
-        for number in range(rounds):
+        for number in range(ROUNDS):
             both = [survive_two_at_once] if number % 3 == 2 else [survive_gateway, survive_engine]
             for survive in [*both, survive_supervisor]:
                 writer.write_some()
@@ -174,7 +178,7 @@ def test_killed_again_and_again(ringside, story, pytestconfig):
         writer.write_all()
         compare_all(ringside, story, client)
     epochs = [line["epoch"] for line in ringside.logged("the engine has a world")]
-    assert len(epochs) > rounds and epochs == sorted(set(epochs))
+    assert len(epochs) > ROUNDS and epochs == sorted(set(epochs))
 
 
 def test_a_killed_or_stopped_engine_costs_a_connected_client_no_trade_and_tells_none_twice(ringside, story):
