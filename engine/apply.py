@@ -1,158 +1,20 @@
 """One block in, the books after it and its events out.
 
-Deterministic: reads the block and the state, and nothing else; no clock, no I/O, no allocation. Rows change
-under their brackets (shm/seqlock.py), each changed book is published once, and the block's events become
-visible together, after everything they speak of. Nothing in a block can stop it: a diff that does not fit
-puts its market in doubt.
+Deterministic: reads the block and the state, and nothing else; no clock, no I/O, no allocation. How a change
+becomes visible is `publish`'s. Nothing in a block can stop it: a diff that does not fit puts its market in
+doubt.
 """
 
 import numpy as np
 
-from engine import book, history
+from engine import book, history, publish
 from engine.state import FACTS_PER_BLOCK_MAX, TINY, allocate
-from shm import atomics, broadcast, index, seqlock
-from shm.codes import TIF_GTC, TYPE_LIMIT, Condition, EventKind, Flag, OrderState, Side, Stale, Status
-from shm.constants import BOOK_DEPTH, BOOK_SLOTS
-from shm.kernel import clear_bytes, copy_bytes, entry, inner
-from shm.layout import ENDED, EVENT, FILL, NO_ACCOUNT, NO_MARKET, NO_SLOT, TRADE
+from shm import index
+from shm.codes import TIF_GTC, TYPE_LIMIT, Condition, EventKind, Flag, OrderState, Stale, Status
+from shm.kernel import copy_bytes, entry, inner
+from shm.layout import ENDED, EVENT, FILL, NO_SLOT, TRADE
 
-NS_PER_MS = 1_000_000
 NO_SIDE = 255  # a diff of an older node: the order's status knows
-
-
-# --- brackets ---------------------------------------------------------------------------------------------
-
-
-@inner
-def touch_market(state, market):
-    """Open the market's row, once a block."""
-    if state.work.market_dirty[market] == 0:
-        heap = state.rows.heap[0]
-        state.work.market_dirty[market] = 1
-        state.work.dirty_markets[heap.dirty_markets] = market
-        heap.dirty_markets += 1
-        seqlock.open_row(state.rows.markets[market])
-
-
-@inner
-def touch_account(state, account):
-    """Open the account's row, once a block."""
-    if account != NO_ACCOUNT and state.work.account_dirty[account] == 0:
-        heap = state.rows.heap[0]
-        state.work.account_dirty[account] = 1
-        state.work.dirty_accounts[heap.dirty_accounts] = account
-        heap.dirty_accounts += 1
-        seqlock.open_row(state.rows.accounts[account])
-
-
-@inner
-def begin_block(state):
-    seqlock.open_row(state.rows.status[0])
-
-
-@inner
-def end_block(state, height, time_ns):
-    """Publish what the block changed: books, then rows, then the height, then all its events at once."""
-    heap, status = state.rows.heap[0], state.rows.status[0]
-    for i in range(heap.dirty_markets):
-        market = state.work.dirty_markets[i]
-        state.rows.markets[market].height = height
-        publish_book(state, market, height, time_ns)
-        seqlock.close_row(state.rows.markets[market])
-        state.work.market_dirty[market] = 0
-    for i in range(heap.dirty_accounts):
-        account = state.work.dirty_accounts[i]
-        seqlock.close_row(state.rows.accounts[account])
-        state.work.account_dirty[account] = 0
-    heap.dirty_markets, heap.dirty_accounts = 0, 0
-    atomics.store_relaxed(status, "time_ns", time_ns)
-    atomics.store_release(status, "height", height)
-    seqlock.close_row(status)
-    publish_events(state)
-
-
-@inner
-def publish_book(state, market, height, time_ns):
-    """Put the best BOOK_DEPTH levels of both sides into the market's seqlock ring."""
-    head = state.work.book_heads[market]
-    cells = state.work.books[BOOK_SLOTS * market : BOOK_SLOTS * (market + 1)]
-    row = state.rows.markets[market]
-    at = seqlock.begin(head, cells)
-    cell = cells[at]
-    cell.height, cell.time_ms = height, time_ns // NS_PER_MS
-    cell.epoch, cell.stale, cell.last_price = row.epoch, row.stale, row.last_price
-    cell.bid_count = _copy_levels(state, 2 * market + Side.BUY, cell.bids)
-    cell.ask_count = _copy_levels(state, 2 * market + Side.SELL, cell.asks)
-    seqlock.end(head, cells, at)
-
-
-@inner
-def _copy_levels(state, side, out):
-    row = state.rows.sides[side]
-    count = min(row.count, BOOK_DEPTH)
-    best = row.offset + row.count - 1
-    for i in range(count):
-        level = state.rows.levels[best - i]
-        out[i].price, out[i].quantity, out[i].count = level.price, level.quantity, level.count
-    return count
-
-
-# --- events -----------------------------------------------------------------------------------------------
-
-
-@inner
-def next_event(state):
-    """Open the slot of the block's next event; whoever asked fills it."""
-    heap, work = state.rows.heap[0], state.work
-    if heap.block_events == len(work.events) // 2:
-        publish_events(state)
-    heap.block_events += 1
-    return broadcast.open_slot(work.event_ring, work.events, heap.block_events - 1)
-
-
-@inner
-def emit(state):
-    """Return the next event of the block, blank but for its sequence, to be filled in."""
-    event = next_event(state)
-    event.height, event.time_ns, event.order, event.price, event.quantity = 0, 0, 0, 0, 0
-    event.original, event.trigger_price, event.timestamp_ms = 0, 0, 0
-    clear_bytes(event.cloid)
-    clear_bytes(event.address)
-    event.market, event.account = NO_MARKET, NO_ACCOUNT
-    event.kind, event.side, event.condition, event.flags = 0, 0, 0, 0
-    event.status, event.tif, event.order_type, event.reserved = 0, 0, 0, 0
-    return event
-
-
-@inner
-def emit_copy(state, event):
-    """Tell `event` as it is."""
-    atomics.copy_rest(next_event(state), event)
-
-
-@inner
-def publish_events(state):
-    """Let everyone see the events of the block so far, all at once."""
-    heap = state.rows.heap[0]
-    broadcast.publish_open(state.work.event_ring, state.work.events, heap.block_events)
-    heap.block_events = 0
-
-
-@inner
-def doubt(state, market, reason, height, time_ns):
-    """Say, once, that the market's book cannot be trusted any more."""
-    row = state.rows.markets[market]
-    if row.stale != Stale.FRESH:
-        return
-    touch_market(state, market)
-    atomics.store_release(row, "stale", np.int64(reason))
-    state.rows.status[0].stale_count += 1
-    event = emit(state)
-    event.kind, event.market, event.status = EventKind.STALE, market, reason
-    event.height, event.time_ns = height, time_ns
-
-
-# --- a block ----------------------------------------------------------------------------------------------
 
 
 @entry
@@ -164,22 +26,22 @@ def apply_block(state, statuses, diffs, fills, height, time_ns, ended, trade):
     fills     FILL[], in file order; their account_prior is written
     ended     ENDED[1], trade TRADE[1]: room to work in
     """
-    begin_block(state)
+    publish.begin_block(state)
     for i in range(len(statuses)):
         if i > 0 and _is_repeat(statuses, i):
             state.rows.heap[0].duplicates += 1
             continue
         _on_status(state, statuses, i, ended)
-        emit_copy(state, statuses[i])
+        publish.emit_copy(state, statuses[i])
     for i in range(len(diffs)):
         if _on_diff(state, diffs[i], statuses, height, time_ns):
-            emit_copy(state, diffs[i])
+            publish.emit_copy(state, diffs[i])
     _on_fills(state, fills, height, time_ns, trade)
     _compare_streams(state, statuses, diffs, fills, height, time_ns)
     _forget(state, statuses, diffs)
-    event = emit(state)
+    event = publish.emit(state)
     event.kind, event.height, event.time_ns = EventKind.BLOCK, height, time_ns
-    end_block(state, height, time_ns)
+    publish.end_block(state, height, time_ns)
 
 
 @inner
@@ -209,7 +71,7 @@ def _on_status(state, statuses, i, ended):
     else:
         slot = index.find_order(state.rows.order_index, state.rows.orders, status.order)
         if slot != NO_SLOT and state.rows.orders[slot].state == OrderState.UNTRIGGERED:
-            touch_account(state, state.rows.orders[slot].account)
+            publish.touch_account(state, state.rows.orders[slot].account)
             book.leave(state.rows, slot)
         if status.status == Status.TRIGGERED:
             if not _complete(state, status):
@@ -227,7 +89,7 @@ def _wait(state, status):
     if slot == NO_SLOT:
         state.rows.heap[0].full += 1
         return
-    touch_account(state, status.account)
+    publish.touch_account(state, status.account)
     _fill_order(state.rows.orders[slot], status, status.quantity)
     book.wait_untriggered(state.rows, slot)
 
@@ -241,8 +103,8 @@ def _complete(state, status):
     order = state.rows.orders[slot]
     if order.market != status.market or order.account != status.account or order.side != status.side:
         return False
-    touch_market(state, order.market)
-    touch_account(state, order.account)
+    publish.touch_market(state, order.market)
+    publish.touch_account(state, order.account)
     order.original, order.trigger_price = status.original, status.trigger_price
     order.timestamp_ms = status.timestamp_ms
     copy_bytes(order.cloid, status.cloid)
@@ -305,27 +167,27 @@ def _on_diff(state, diff, statuses, height, time_ns):
             heap.duplicates += 1
             return False
         heap.unknown += 1
-        doubt(state, diff.market, Stale.UNKNOWN_ORDER, height, time_ns)
+        publish.doubt(state, diff.market, Stale.UNKNOWN_ORDER, height, time_ns)
         return True
     order = state.rows.orders[slot]
     same_side = diff.side == order.side or diff.side == NO_SIDE
     if order.market != diff.market or order.price != diff.price or not same_side:
         heap.wrong += 1
-        doubt(state, order.market, Stale.WRONG_SIZE, height, time_ns)
-        doubt(state, diff.market, Stale.WRONG_SIZE, height, time_ns)
+        publish.doubt(state, order.market, Stale.WRONG_SIZE, height, time_ns)
+        publish.doubt(state, diff.market, Stale.WRONG_SIZE, height, time_ns)
         return True
     if diff.kind == EventKind.UPDATE and order.quantity == diff.quantity != diff.original:
         heap.duplicates += 1
         return False
-    touch_market(state, order.market)
-    touch_account(state, order.account)
+    publish.touch_market(state, order.market)
+    publish.touch_account(state, order.account)
     if diff.kind == EventKind.REMOVE:
         _mark_removed(state, diff.order)
         book.leave(state.rows, slot)
         return True
     if order.quantity != diff.original:
         heap.wrong += 1
-        doubt(state, order.market, Stale.WRONG_SIZE, height, time_ns)
+        publish.doubt(state, order.market, Stale.WRONG_SIZE, height, time_ns)
     book.resize(state.rows, slot, diff.quantity)
     return True
 
@@ -343,27 +205,27 @@ def _on_new(state, diff, statuses, height, time_ns):
             heap.duplicates += 1
             return False
         heap.wrong += 1
-        doubt(state, diff.market, Stale.WRONG_SIZE, height, time_ns)
+        publish.doubt(state, diff.market, Stale.WRONG_SIZE, height, time_ns)
         return True
     slot = book.take_slot(state.rows)
     if slot == NO_SLOT:
         heap.full += 1
-        doubt(state, diff.market, Stale.CAPACITY, height, time_ns)
+        publish.doubt(state, diff.market, Stale.CAPACITY, height, time_ns)
         return True
     order = state.rows.orders[slot]
     if not _describe(state, order, diff, statuses, known, time_ns):
         _give_back(state, slot)
-        doubt(state, diff.market, Stale.CORRUPT, height, time_ns)
+        publish.doubt(state, diff.market, Stale.CORRUPT, height, time_ns)
         return True
-    touch_market(state, order.market)
-    touch_account(state, order.account)
+    publish.touch_market(state, order.market)
+    publish.touch_account(state, order.account)
     if known != NO_SLOT:
-        touch_account(state, state.rows.orders[known].account)
+        publish.touch_account(state, state.rows.orders[known].account)
         book.leave(state.rows, known)
     if not book.rest(state.rows, slot):
         _give_back(state, slot)
         heap.full += 1
-        doubt(state, diff.market, Stale.CAPACITY, height, time_ns)
+        publish.doubt(state, diff.market, Stale.CAPACITY, height, time_ns)
     return True
 
 
@@ -393,7 +255,7 @@ def _describe(state, order, diff, statuses, known, time_ns):
     else:
         state.rows.heap[0].synthetic += 1
         _fill_order(order, diff, diff.quantity)
-        order.original, order.timestamp_ms = diff.quantity, time_ns // NS_PER_MS
+        order.original, order.timestamp_ms = diff.quantity, time_ns // publish.NS_PER_MS
         order.flags, order.condition = Flag.SYNTHETIC, Condition.NONE
         order.tif, order.order_type, order.trigger_price = 0, TYPE_LIMIT, 0
     order.price = diff.price
@@ -418,7 +280,7 @@ def _trigger(order, time_ns):
     """What a trigger order looks like once it has fired and rests."""
     order.trigger_price, order.condition = 0, Condition.TRIGGERED
     order.flags &= ~np.uint8(Flag.IS_TRIGGER)
-    order.tif, order.timestamp_ms = TIF_GTC, time_ns // NS_PER_MS
+    order.tif, order.timestamp_ms = TIF_GTC, time_ns // publish.NS_PER_MS
 
 
 @inner
@@ -457,9 +319,9 @@ def _compare_streams(state, statuses, diffs, fills, height, time_ns):
         rests = slot != NO_SLOT and state.rows.orders[slot].state == OrderState.RESTING
         if status.status == Status.OPEN and not status.flags & Flag.IS_TRIGGER:
             if not rests and not _was_removed(state, status.order) and not _ended_behind(statuses, i):
-                doubt(state, status.market, Stale.GAP, height, time_ns)
+                publish.doubt(state, status.market, Stale.GAP, height, time_ns)
         elif status.status != Status.OPEN and status.status != Status.TRIGGERED and rests:
-            doubt(state, state.rows.orders[slot].market, Stale.GAP, height, time_ns)
+            publish.doubt(state, state.rows.orders[slot].market, Stale.GAP, height, time_ns)
     for i in range(len(fills)):
         fill = fills[i]
         if fill.height != height or fill.flags & Flag.CROSSED:
@@ -470,7 +332,7 @@ def _compare_streams(state, statuses, diffs, fills, height, time_ns):
             for k in range(len(diffs)):
                 changed = changed or diffs[k].order == fill.order
             if not changed:
-                doubt(state, fill.market, Stale.GAP, height, time_ns)
+                publish.doubt(state, fill.market, Stale.GAP, height, time_ns)
 
 
 @inner
@@ -511,7 +373,7 @@ def _on_fills(state, fills, height, time_ns, trade):
     paired = False
     for i in range(len(fills)):
         position = history.keep_fill(state, fills, i)
-        event = emit(state)
+        event = publish.emit(state)
         history.point(event, EventKind.FILL, fills[i], position, height, time_ns)
         event.account = fills[i].account
         copy_bytes(event.address, fills[i].address)
@@ -519,36 +381,16 @@ def _on_fills(state, fills, height, time_ns, trade):
         if paired:
             paired = False
         elif i + 1 < len(fills) and history.are_a_trade(fills[i], fills[i + 1]):
-            touch_market(state, fills[i].market)
+            publish.touch_market(state, fills[i].market)
             position = history.keep_trade(state, fills[i], fills[i + 1], trade)
-            history.point(emit(state), EventKind.TRADE, trade[0], position, height, time_ns)
+            history.point(publish.emit(state), EventKind.TRADE, trade[0], position, height, time_ns)
             heap.trades += 1
             paired = True
         else:
             heap.unpaired_fills += 1
 
 
-@entry
-def doubt_markets(state, markets, reason, height, time_ns):
-    """Put each of `markets` (i8[]) in doubt, between two blocks."""
-    begin_block(state)
-    for i in range(len(markets)):
-        doubt(state, markets[i], reason, height, time_ns)
-    end_block(state, height, time_ns)
-
-
-@entry
-def publish_markets(state, height, time_ns):
-    """Publish the books of all markets, after rows were loaded without a block."""
-    begin_block(state)
-    for market in range(state.rows.status[0].market_count):
-        touch_market(state, market)
-    end_block(state, height, time_ns)
-
-
 def warm() -> None:
     """Compile the entry points."""
     state, events = allocate(TINY), np.zeros(0, EVENT)
     apply_block(state, events, events, np.zeros(0, FILL), 1, 1, np.zeros(1, ENDED), np.zeros(1, TRADE))
-    doubt_markets(state, np.zeros(0, np.int64), 0, 1, 1)
-    publish_markets(state, 1, 1)

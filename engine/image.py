@@ -7,7 +7,7 @@ by.
 
 import numpy as np
 
-from engine import apply, book
+from engine import book, publish
 from engine.state import TINY, State, allocate
 from shm import atomics, index
 from shm.codes import EventKind, Flag, OrderState, Stale
@@ -74,7 +74,7 @@ def clear_market(state, market):
         row = state.rows.sides[2 * market + side]
         while row.count > 0:
             slot = state.rows.levels[row.offset + row.count - 1].head
-            apply.touch_account(state, state.rows.orders[slot].account)
+            publish.touch_account(state, state.rows.orders[slot].account)
             book.leave(state.rows, slot)
 
 
@@ -85,15 +85,15 @@ def replace_market(state, market, orders, height, time_ns):
     An untriggered order that the image has as resting gives way. Returns how many orders found no room (then
     the market stays in doubt).
     """
-    apply.begin_block(state)
-    apply.touch_market(state, market)
+    publish.begin_block(state)
+    publish.touch_market(state, market)
     clear_market(state, market)
     for i in range(len(orders)):
         slot = _slot_of(state, orders[i].order)
         if slot != NO_SLOT:
-            apply.touch_account(state, state.rows.orders[slot].account)
+            publish.touch_account(state, state.rows.orders[slot].account)
             book.leave(state.rows, slot)
-        apply.touch_account(state, orders[i].account)
+        publish.touch_account(state, orders[i].account)
     refused = load(state, orders)
     row = state.rows.markets[market]
     if row.stale != Stale.FRESH and refused == 0:
@@ -102,10 +102,10 @@ def replace_market(state, market, orders, height, time_ns):
         state.rows.status[0].stale_count += 1
     atomics.store_release(row, "stale", np.int64(Stale.CAPACITY if refused else Stale.FRESH))
     row.epoch += 1
-    event = apply.emit(state)
+    event = publish.emit(state)
     event.kind, event.market, event.status = EventKind.RESET, market, row.stale
     event.height, event.time_ns = height, time_ns
-    apply.end_block(state, height, time_ns)
+    publish.end_block(state, height, time_ns)
     return refused
 
 
@@ -155,17 +155,17 @@ def untriggered(state: State, capacity: int) -> np.ndarray:
 @entry
 def replace_untriggered(state, gone, missing):
     """Forget the untriggered orders with ids in `gone` (i8[]); add `missing` (ORDER[]) if not known."""
-    apply.begin_block(state)
+    publish.begin_block(state)
     for i in range(len(gone)):
         slot = _slot_of(state, gone[i])
         if slot != NO_SLOT and state.rows.orders[slot].state == OrderState.UNTRIGGERED:
-            apply.touch_account(state, state.rows.orders[slot].account)
+            publish.touch_account(state, state.rows.orders[slot].account)
             book.leave(state.rows, slot)
     for i in range(len(missing)):
         if _slot_of(state, missing[i].order) == NO_SLOT:
-            apply.touch_account(state, missing[i].account)
+            publish.touch_account(state, missing[i].account)
             load(state, missing[i : i + 1])
-    apply.end_block(state, state.rows.status[0].height, state.rows.status[0].time_ns)
+    publish.end_block(state, state.rows.status[0].height, state.rows.status[0].time_ns)
 
 
 def warm() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from engine import apply, image
+from engine import apply, image, publish
 from engine.follow import decode, intern, parse
 from engine.follow.join import Join, Part
 from engine.follow.records import Kind
@@ -61,7 +61,7 @@ class Following:
         self.height, orders, _ = parse.parse_snapshot(snapshot, self.tables)
         learn_names(state, 0)
         image.load(state, orders)
-        apply.publish_markets(state, self.height, 0)
+        publish.publish_markets(state, self.height, 0)
         self._changed: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self._parsers = {kind: parse.Parser(kind, self.tables) for kind in Kind}
         self._ended, self._trade = np.zeros(1, ENDED), np.zeros(1, TRADE)

@@ -31,6 +31,7 @@ MODULES = [
     "gateway.encode",
     "engine.apply",
     "engine.image",
+    "engine.publish",
     "shm.rows",
     "shm.broadcast",
     "engine.follow.check",

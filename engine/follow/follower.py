@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from engine import apply, image
+from engine import apply, image, publish
 from engine.follow import check, checkpoint, intern, parse
 from engine.follow.bootstrap import NoSource, Source
 from engine.follow.join import REORDER_BLOCKS, Block, Join, Part
@@ -315,7 +315,7 @@ class Follower:
         height = int(status["height"])
         until = max(height, self._join.seen_height if self._join else 0)
         self._trusted_from[rows] = np.maximum(self._trusted_from[rows], until)
-        apply.doubt_markets(self.state, rows, int(reason), height, int(status["time_ns"]))
+        publish.doubt_markets(self.state, rows, int(reason), height, int(status["time_ns"]))
 
     def _doubt_unfounded(self) -> None:
         """Without a first snapshot, each new market begins in doubt."""
@@ -347,7 +347,7 @@ class Follower:
             )
 
     def _publish_all(self, height: int, time_ns: int) -> None:
-        apply.publish_markets(self.state, height, time_ns)
+        publish.publish_markets(self.state, height, time_ns)
 
     # --- what others ask ----------------------------------------------------------------------------------
 

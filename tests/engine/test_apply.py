@@ -5,7 +5,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from engine import apply, image, verify
+from engine import apply, image, publish, verify
 from shm.codes import Condition, EventKind, Flag, OrderState, Stale
 from shm.layout import NO_ACCOUNT
 from tests.engine import made
@@ -296,7 +296,7 @@ def test_doubt_between_blocks_is_told_and_keeps_the_height():
     state = made.world()
     block(state, 5)
     before = int(state.work.event_ring[0]["tail"])
-    apply.doubt_markets(state, np.array([1]), int(Stale.GAP), 5, 5)
+    publish.doubt_markets(state, np.array([1]), int(Stale.GAP), 5, 5)
     events = made.told(state, before)
     assert kinds(events) == ["STALE"] and (events[0]["market"], events[0]["status"]) == (1, Stale.GAP)
     assert state.work.books[4]["stale"] == Stale.GAP and state.status[0]["height"] == 5
@@ -313,8 +313,6 @@ def test_the_same_blocks_give_the_same_bytes():
     for part in ("rows", "history", "work"):
         for one, other in zip(getattr(runs[0], part), getattr(runs[1], part), strict=True):
             assert one.tobytes() == other.tobytes()
-
-
 
 
 def test_what_one_stream_has_lost_another_tells():
