@@ -449,10 +449,10 @@ def test_a_replay_keeps_the_pace_of_the_blocks(speed, tmp_path):
         height = int(following.state.status[0]["height"])
         if following.follower.paced or start:
             start = start or (following.now_ns, times[height])
-            elapsed = (following.now_ns - start[0]) * speed
-            due = [h for h, at in times.items() if at - start[1] <= elapsed + 3_000_000 * speed]
+            played = (following.now_ns - start[0]) * speed
+            due = [h for h, at in times.items() if at - start[1] <= played + 3_000_000 * speed]
             assert height <= max(due), "no block before its time"
-            assert height >= max(h for h, at in times.items() if at - start[1] <= elapsed - 3e6 * speed)
+            assert height >= max(h for h, at in times.items() if at - start[1] <= played - 3e6 * speed)
     following.settle()
     assert int(following.state.status[0]["height"]) == live.node.height
     assert following.follower.feed(following.now_ns) == Feed.ENDED
