@@ -145,5 +145,3 @@ class NaiveBook:
             held[0] += quantity
             held[1] += 1
         return [(price, quantity, count) for price, (quantity, count) in sums.items()]
-
-

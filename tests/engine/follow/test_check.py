@@ -1,5 +1,4 @@
-"""A later snapshot against the live books: brought to the same height, compared whole, one by one repaired.
-"""
+"""A later snapshot against the live books: brought to the same height, compared whole, one by one repaired."""
 
 import json
 
@@ -215,5 +214,3 @@ def test_the_past_is_bounded(bound, monkeypatch):
     assert len(past.blocks) == 5 and past.after(14) is None and len(past.after(15)) == 5
     past.begin(50)
     assert past.after(49) is None and past.after(50) == []
-
-

@@ -383,8 +383,8 @@ def test_others_go_on_while_one_is_in_doubt(tmp_path):
     live.node.step()
     [path] = tmp_path.glob("node_raw_book_diffs_by_block/hourly/*/*")
     text = path.read_bytes()
-    event = (
-        b'{"user":"0x%s","oid":77,"coin":"HYPE","side":"B","px":"1.0","raw_book_diff":"remove"}' % (b"a" * 40)
+    event = b'{"user":"0x%s","oid":77,"coin":"HYPE","side":"B","px":"1.0","raw_book_diff":"remove"}' % (
+        b"a" * 40
     )
     head, mark, tail = text[len(lines) :].partition(b'"events":[')
     path.write_bytes(lines + head + mark + event + (b"," if tail[:1] == b"{" else b"") + tail)
