@@ -1,4 +1,4 @@
-"""A later snapshot against the live books: brought to the same height, compared whole, repaired one by one."""
+"""A later snapshot against the live books: brought to one height, compared whole, repaired one by one."""
 
 import json
 
