@@ -35,6 +35,7 @@ MODULES = [
     "shm.rows",
     "shm.broadcast",
     "engine.follow.check",
+    "engine.follow.join",
     "gateway.interest",
     "shm.region",
     "shm.seqlock",

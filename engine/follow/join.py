@@ -17,6 +17,8 @@ import numpy as np
 
 from engine.follow.records import Kind
 from engine.follow.tail import Mark
+from engine.state import power_of_two
+from shm.kernel import entry
 from shm.layout import EVENT, FILL, record
 
 REORDER_BLOCKS = 64  # a stream that is so far past a block will not show it any more
@@ -35,6 +37,7 @@ _NEEDED = (Kind.STATUSES, Kind.DIFFS)
 FINGERPRINT = record(("height", "i8"), ("kind", "i8"), ("row", "u8"))
 _NONE = np.zeros(0, np.uint64)
 _SHIFT = np.uint64(29)
+_HIGH_HALF = np.uint64(32)  # of a fingerprint, where every bit of the row has come through
 _MIX = 0x9E3779B97F4A7C15
 # a row is named by the sum of its words, each times a factor of its own
 _FACTORS = np.array([pow(_MIX, place + 1, 1 << 64) for place in range(FILL.itemsize // 8)], np.uint64)
@@ -261,12 +264,13 @@ class Join:
         """The rows without those that repeat an earlier one. Their fingerprints are kept for a while."""
         for old in [key for key in self._recent if key[0] <= height - REORDER_BLOCKS]:
             del self._recent[old]
-        names, first = np.unique(fingerprints(rows), return_index=True)
-        self._note(height, kind, names)
-        if len(first) == len(rows):
+        names, is_first = fingerprints(rows), np.zeros(len(rows), np.bool_)
+        count = mark_first(names, np.zeros(power_of_two(2 * len(rows)), np.int64), is_first)
+        self._note(height, kind, names[is_first])
+        if count == len(rows):
             return rows
         self.repeats += 1
-        return rows[np.sort(first)]
+        return rows[is_first]
 
     def marks(self, kind: Kind) -> list[Mark]:
         """Where the lines begin that wait here: the first one of each file."""
@@ -282,8 +286,45 @@ class Join:
 def fingerprints(rows: np.ndarray) -> np.ndarray:
     """Name each row by its bytes: u8[len(rows)]. Two different rows share a name by a chance of 2**-64."""
     words = np.ascontiguousarray(rows).view(np.uint64).reshape(len(rows), rows.dtype.itemsize // 8)
-    words = words ^ (words >> _SHIFT)  # or the top bit of any word would weigh the same
-    return (words * _FACTORS[: words.shape[1]]).sum(axis=1, dtype=np.uint64)
+    out = np.zeros(len(rows), np.uint64)
+    name_rows(words, _FACTORS, out)
+    return out
+
+
+@entry
+def name_rows(words, factors, out):
+    """Write the fingerprint of each row of words (u8[n, w]) into out (u8[n])."""
+    for row in range(len(words)):
+        total = np.uint64(0)
+        for place in range(words.shape[1]):
+            word = words[row, place]
+            total += (word ^ (word >> _SHIFT)) * factors[
+                place
+            ]  # or the top bit of any word would weigh the same
+        out[row] = total
+
+
+@entry
+def mark_first(names, seen, out):
+    """Mark in out (bool[n]) the names (u8[n]) that stand for the first time; return how many those are.
+
+    seen  i8[], zeros, a power of two, twice the names at least: room to work in
+    """
+    mask, count = len(seen) - 1, 0
+    for i in range(len(names)):
+        at = np.int64(names[i] >> _HIGH_HALF) & mask
+        while seen[at] != 0 and names[seen[at] - 1] != names[i]:
+            at = (at + 1) & mask
+        if seen[at] == 0:
+            seen[at] = i + 1
+            out[i] = True
+            count += 1
+    return count
+
+
+def warm() -> None:
+    """Compile the entry points."""
+    mark_first(fingerprints(np.zeros(1, EVENT)), np.zeros(2, np.int64), np.zeros(1, np.bool_))
 
 
 def _joined(found: list[np.ndarray], empty: np.ndarray) -> np.ndarray:
