@@ -18,6 +18,7 @@ import numpy as np
 from engine.follow.records import Kind
 from engine.follow.tail import Mark
 from engine.state import power_of_two
+from shm.codes import EventKind
 from shm.kernel import entry
 from shm.layout import EVENT, FILL, record
 
@@ -41,6 +42,8 @@ _HIGH_HALF = np.uint64(32)  # of a fingerprint, where every bit of the row has c
 _MIX = 0x9E3779B97F4A7C15
 # a row is named by the sum of its words, each times a factor of its own
 _FACTORS = np.array([pow(_MIX, place + 1, 1 << 64) for place in range(FILL.itemsize // 8)], np.uint64)
+_FACTORS_OF_DIFFS = _FACTORS.copy()
+_FACTORS_OF_DIFFS[EVENT.fields["time_ns"][1] // 8] = 0
 assert EVENT.itemsize % 8 == FILL.itemsize % 8 == 0 and EVENT.itemsize <= FILL.itemsize
 
 
@@ -284,10 +287,14 @@ class Join:
 
 
 def fingerprints(rows: np.ndarray) -> np.ndarray:
-    """Name each row by its bytes: u8[len(rows)]. Two different rows share a name by a chance of 2**-64."""
+    """Name each row of one stream by its bytes: u8[len(rows)]. Two rows share a name by a chance of 2**-64.
+
+    A diff has no time but its block's, which a source may tell twice and differently: it does not count.
+    """
+    timeless = rows.dtype == EVENT and len(rows) > 0 and rows["kind"][0] != EventKind.STATUS
     words = np.ascontiguousarray(rows).view(np.uint64).reshape(len(rows), rows.dtype.itemsize // 8)
     out = np.zeros(len(rows), np.uint64)
-    name_rows(words, _FACTORS, out)
+    name_rows(words, _FACTORS_OF_DIFFS if timeless else _FACTORS, out)
     return out
 
 
@@ -298,9 +305,8 @@ def name_rows(words, factors, out):
         total = np.uint64(0)
         for place in range(words.shape[1]):
             word = words[row, place]
-            total += (word ^ (word >> _SHIFT)) * factors[
-                place
-            ]  # or the top bit of any word would weigh the same
+            word ^= word >> _SHIFT  # or the top bit of any word would weigh the same
+            total += word * factors[place]
         out[row] = total
 
 

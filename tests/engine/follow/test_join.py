@@ -21,6 +21,7 @@ from engine.follow.join import (
 )
 from engine.follow.records import Kind
 from engine.follow.tail import Mark
+from shm.codes import EventKind
 from shm.layout import EVENT, FILL
 
 S, D, F = Kind
@@ -297,14 +298,30 @@ def test_a_later_join_knows_what_an_earlier_one_has_handed_out():
 def test_every_byte_of_a_row_is_in_its_fingerprint():
     for dtype in (EVENT, FILL):
         blank = np.zeros(1, dtype)
+        if dtype == EVENT:
+            blank["kind"] = EventKind.STATUS
         names = {int(fingerprints(blank)[0])}
         for place in range(dtype.itemsize):
-            for bit in (1, 128):
+            for bit in (2, 128):
                 other = blank.copy()
-                other.view(np.uint8)[place] = bit
+                other.view(np.uint8)[place] ^= bit
                 names.add(int(fingerprints(other)[0]))
         assert len(names) == 2 * dtype.itemsize + 1
     assert len(fingerprints(np.zeros(0, EVENT))) == 0
+
+
+def test_a_diff_that_is_told_again_with_another_time_of_its_block_is_a_repeat():
+    """A fault script's seed: a line written twice, the second time with the stamps of another year."""
+    join = Join(START, by_block=False)
+    once, again = part(D, START + 1, 7), part(D, START + 1, 7)
+    for one, time_ns in ((once, 5), (again, 99)):
+        one.records[0]["kind"], one.records[0]["time_ns"] = EventKind.NEW, time_ns
+    join.add(D, once, 1)
+    fill_in(join, START + 2)
+    join.add(D, again, 1)
+    assert join.next(10**12).diffs["time_ns"].tolist() == [5]
+    join.add(D, part(D, START + 1, 7)._replace(records=[again.records[0].copy()]), 1)
+    assert not join.owes
 
 
 def test_times_are_taken_from_the_lines_and_order_from_the_heights():
