@@ -146,10 +146,12 @@ def resting(state: State, market: int) -> np.ndarray:
     return out
 
 
-def untriggered(state: State, capacity: int) -> np.ndarray:
-    """The untriggered orders of all markets: ORDER[up to capacity], a copy."""
-    out = np.zeros(capacity, ORDER)
-    return out[: copy_untriggered(state, out)]
+def untriggered(state: State) -> np.ndarray:
+    """The untriggered orders of all markets: ORDER[], a copy."""
+    known = int(state.status[0]["order_count"])
+    out = np.zeros(known - int(state.markets["order_count"].sum()), ORDER)
+    assert copy_untriggered(state, out) == len(out), "the world counts its orders"
+    return out
 
 
 @entry

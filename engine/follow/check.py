@@ -15,7 +15,7 @@ from engine import apply, image
 from engine.follow import intern, parse
 from engine.state import TINY, Capacity, State, allocate, market_name, power_of_two, row_text
 from shm import layout
-from shm.codes import Stale
+from shm.codes import OrderState, Stale
 from shm.kernel import entry
 from shm.layout import ENDED, FILL, NO_ACCOUNT, NO_MARKET, TRADE
 
@@ -68,6 +68,15 @@ class Parsed(NamedTuple):
     tables: intern.Tables
 
 
+class Built(NamedTuple):
+    """A second state: made of the snapshot at `height`, brought up to `reached`."""
+
+    height: int
+    reached: int
+    with_triggers: bool  # the snapshot holds untriggered orders: some leave them all out
+    state: State
+
+
 class Report(NamedTuple):
     """What a comparison found."""
 
@@ -88,53 +97,67 @@ class Check:
             events=1024, trades=64, fills=64, closed=64, rejected=64, buckets=64
         )
         self._pool = ThreadPoolExecutor(1, "check")
-        self._work: Future[Parsed] | None = None
-        self._parsed: Parsed | None = None
+        self._parsing: Future[Parsed] | None = None
+        self._parsed: Parsed | None = None  # waits for the live state to reach its height
+        self._building: Future[Built] | None = None
 
     @property
     def busy(self) -> bool:
-        return self._work is not None or self._parsed is not None
+        return self.working or self._parsed is not None
 
     @property
     def working(self) -> bool:
-        """Whether a snapshot is being parsed."""
-        return self._work is not None
+        """Whether something is done in the background."""
+        return self._parsing is not None or self._building is not None
 
     def begin(self, text: np.ndarray) -> None:
         """Parse a snapshot in the background."""
-        self._work = self._pool.submit(_parse, text, self._capacity)
+        self._parsing = self._pool.submit(_parse, text, self._capacity)
 
     def advance(self, live: State, past: Past, trusted_from: np.ndarray) -> Report | None:
-        """Compare when the snapshot is parsed and the live state has reached it. Raises records.Corrupt.
+        """Do what can be done now; compare when the second state is built. Raises records.Corrupt.
 
         trusted_from  i8[markets]: the log of a market is not to be trusted below this height, so an older
-                      snapshot
-                      cannot be brought up by it
+                      snapshot cannot be brought up by it
         Gives None while there is nothing to say, also when the snapshot turned out too old to be brought up.
         """
-        if self._work is not None and self._work.done():
-            work, self._work = self._work, None
-            self._parsed = work.result()
-        if self._parsed is None or live.status[0]["height"] < self._parsed.height:
+        if self._parsing is not None and self._parsing.done():
+            parsing, self._parsing = self._parsing, None
+            self._parsed = parsing.result()
+        if self._parsed is not None and live.status[0]["height"] >= self._parsed.height:
+            parsed, self._parsed = self._parsed, None
+            blocks = past.after(parsed.height)
+            if blocks is not None:
+                translate(parsed.orders, parsed.tables, live)
+                second = allocate(self._capacity)
+                second.refusals[:] = live.refusals
+                self._building = self._pool.submit(_build, second, parsed, blocks)
+        if self._building is None or not self._building.done():
             return None
-        parsed, self._parsed = self._parsed, None
-        blocks = past.after(parsed.height)
+        building, self._building = self._building, None
+        built = building.result()
+        blocks = past.after(built.reached)
         if blocks is None:
             return None
-        return _compare(live, self._second(live, parsed, blocks), parsed.height < trusted_from)
+        _bring_up(built.state, blocks)
+        built.state.status["market_count"] = live.status["market_count"]
+        return _compare(live, built.state, built.height < trusted_from, built.with_triggers)
 
-    def _second(self, live: State, parsed: Parsed, blocks: list[Kept]) -> State:
-        second = allocate(self._capacity)
-        translate(parsed.orders, parsed.tables, live)
-        image.load(second, parsed.orders[parsed.orders["market"] != NO_MARKET])
-        ended, trade, no_fills = np.zeros(1, ENDED), np.zeros(1, TRADE), np.zeros(0, FILL)
-        second.refusals[:] = live.refusals
-        for block in blocks:
-            apply.apply_block(
-                second, block.statuses, block.diffs, no_fills, block.height, block.time_ns, ended, trade
-            )
-        second.status["market_count"] = live.status["market_count"]
-        return second
+
+def _build(second: State, parsed: Parsed, blocks: list[Kept]) -> Built:
+    """Put the snapshot into the second state and bring it up. Beside the engine: it touches nothing live."""
+    image.load(second, parsed.orders[parsed.orders["market"] != NO_MARKET])
+    _bring_up(second, blocks)
+    with_triggers = bool((parsed.orders["state"] == OrderState.UNTRIGGERED).any())
+    return Built(parsed.height, blocks[-1].height if blocks else parsed.height, with_triggers, second)
+
+
+def _bring_up(second: State, blocks: list[Kept]) -> None:
+    ended, trade, no_fills = np.zeros(1, ENDED), np.zeros(1, TRADE), np.zeros(0, FILL)
+    for block in blocks:
+        apply.apply_block(
+            second, block.statuses, block.diffs, no_fills, block.height, block.time_ns, ended, trade
+        )
 
 
 def _tables(capacity: Capacity) -> intern.Tables:
@@ -174,7 +197,7 @@ def translate_accounts(accounts, mine, out):
         out[row] = intern.account_of(mine, accounts[row].address)
 
 
-def _compare(live: State, second: State, unfit: np.ndarray) -> Report:
+def _compare(live: State, second: State, unfit: np.ndarray, with_triggers: bool) -> Report:
     height, time_ns = int(live.status[0]["height"]), int(live.status[0]["time_ns"])
     repaired, orders = {}, 0
     count = int(live.status[0]["market_count"])
@@ -190,14 +213,15 @@ def _compare(live: State, second: State, unfit: np.ndarray) -> Report:
                 f"{len(mine)} orders against {len(theirs)}, first difference at {at}" if at >= 0 else "equal"
             )
             repaired[market_name(live, market)] = f"{stale.name.lower()}: {said}"
-    _repair_untriggered(live, second)
+    if with_triggers:
+        _repair_untriggered(live, second)
     live.status["checked_height"] = height
     return Report(height, count, orders, repaired)
 
 
 def _repair_untriggered(live: State, second: State) -> None:
     """Make the live untriggered orders those of the second state."""
-    mine, theirs = (image.untriggered(state, int(state.status[0]["order_count"])) for state in (live, second))
+    mine, theirs = image.untriggered(live), image.untriggered(second)
     gone = mine["order"][~np.isin(mine["order"], theirs["order"])]
     missing = theirs[~np.isin(theirs["order"], mine["order"])]
     if len(gone) or len(missing):

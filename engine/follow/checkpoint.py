@@ -77,8 +77,7 @@ def take(
     status = state.status[0]
     markets = state.markets[: status["market_count"]].copy()
     images = [image.resting(state, market) for market in range(len(markets))]
-    resting = sum(map(len, images))
-    orders = np.concatenate([*images, image.untriggered(state, int(status["order_count"]) - resting)])
+    orders = np.concatenate([*images, image.untriggered(state)])
     names = state.names[: status["name_count"]].copy()
     addresses = state.accounts["address"][: status["account_count"]].copy()
     head = Head(

@@ -25,14 +25,14 @@ def test_an_image_loaded_elsewhere_is_the_same_image():
     state, other = filled(), made.world()
     for market in range(2):
         assert image.load(other, image.resting(state, market)) == 0
-    assert image.load(other, image.untriggered(state, 5)) == 0
+    assert image.load(other, image.untriggered(state)) == 0
     verify.verify(other)
     for market in range(2):
         mine, theirs = image.resting(state, market), image.resting(other, market)
         assert image.first_difference(mine, theirs) == -1 and len(mine) > 9
         assert (theirs["quantity"] == mine["quantity"]).all()
-    assert image.untriggered(other, 5)["order"].tolist() == [99]
-    assert image.untriggered(other, 5)["state"].tolist() == [OrderState.UNTRIGGERED]
+    assert image.untriggered(other)["order"].tolist() == [99]
+    assert image.untriggered(other)["state"].tolist() == [OrderState.UNTRIGGERED]
 
 
 @pytest.mark.parametrize("field", ["order", "price", "quantity", "side", "account"])
@@ -105,18 +105,18 @@ def test_an_untriggered_order_gives_way_to_the_image_that_has_it_resting():
     theirs["order"][0], theirs["side"][0], theirs["price"][0] = 99, SELL, 777
     assert image.replace_market(state, 0, theirs, 5, 5) == 0
     verify.verify(state)
-    assert len(image.untriggered(state, 5)) == 0
+    assert len(image.untriggered(state)) == 0
 
 
 def test_untriggered_orders_are_replaced_by_their_ids():
     state = filled()
-    missing = image.untriggered(state, 5).copy()
+    missing = image.untriggered(state).copy()
     missing["order"] = 100
     known = image.resting(state, 0)[:1].copy()
     known["state"] = OrderState.UNTRIGGERED
     image.replace_untriggered(state, np.array([99, 1, 12345]), np.concatenate([missing, known]))
     verify.verify(state)
-    assert image.untriggered(state, 5)["order"].tolist() == [100], "who rests is neither gone nor added"
+    assert image.untriggered(state)["order"].tolist() == [100], "who rests is neither gone nor added"
     assert state.accounts["sequence"][1] % 2 == 0
 
 

@@ -59,7 +59,7 @@ def test_what_is_restored_is_the_same_state(tmp_path):
     for market in range(2):
         one, two = image.resting(state, market), image.resting(other, market)
         assert image.first_difference(one, two) == -1 and len(one) > 1
-    assert image.untriggered(other, 4)["order"].tolist() == [9]
+    assert image.untriggered(other)["order"].tolist() == [9]
     for field in ("market_count", "account_count", "name_count", "order_count", "stale_count", "height"):
         assert state.status[0][field] == other.status[0][field], field
     assert other.markets["stale"].tolist() == [0, Stale.GAP, 0, 0] and other.markets["epoch"][1] == 4
