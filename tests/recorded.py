@@ -10,6 +10,7 @@ import os
 import tarfile
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,7 @@ def quotes() -> dict[int, Quote]:
     return expected
 
 
-def _quote(fields: dict) -> Quote:
+def _quote(fields: dict[str, Any]) -> Quote:
     def scaled(name: str, exponent: str) -> str:
         text = f"{Decimal(fields[name]).scaleb(fields[exponent]):f}"
         return text.rstrip("0") + "0" if text.rstrip("0").endswith(".") else text.rstrip("0")

@@ -86,8 +86,8 @@ class ReferenceBook:
     def _take_diff(self, diff: dict[str, Any], opening: dict[int, dict[str, Any]]) -> None:
         oid, change = diff["oid"], diff["raw_book_diff"]
         if change != "remove" and "new" in change:
-            order = opening.get(oid) or self._synthesised(diff)
-            self._rest(order | {"limitPx": diff["px"], "sz": change["new"]["sz"]})
+            opened = opening.get(oid) or self._synthesised(diff)
+            self._rest(opened | {"limitPx": diff["px"], "sz": change["new"]["sz"]})
             return
         order = self.orders.get(oid)
         if order is None or order["limitPx"] != diff["px"] or order["user"] != diff["user"]:
