@@ -24,7 +24,11 @@ Quote = tuple[str, str, int, str, str, int]  # bid price, size, orders; ask pric
 def extract(folder: Path, form: str) -> Path:
     """Unpack the log of a form (`by_block` or `streaming`); return the directory that holds node_*."""
     with tarfile.open(_capture() / f"{form}_btc_{FIRST_HEIGHT}_{LAST_HEIGHT}.tar.gz") as archive:
-        archive.extractall(folder / form, filter="data")
+        for member in archive:
+            if (content := archive.extractfile(member)) is not None:
+                path = folder / form / member.name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content.read())
     return folder / form / "hl" / "data"
 
 
