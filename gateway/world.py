@@ -100,8 +100,9 @@ class World:
         return Status(*self._status.tolist())
 
     def ready(self) -> bool:
-        """Whether what is not here does not exist: false until the engine has had its first snapshot."""
-        return self.look().state != Feed.WAITING
+        """Whether what is not here does not exist: false until the engine holds the state of a height."""
+        status = self.look()
+        return status.state != Feed.WAITING or status.height > 0
 
     def market(self, coin: str) -> int | None:
         """The index of the market that the wire calls `coin`."""

@@ -12,6 +12,7 @@ from gateway.feed import Feed
 from gateway.info import Info
 from gateway.session import MINUTE_NS, Session, SessionLimits
 from gateway.world import World as Mapped
+from shm import codes
 from tests.gateway.wire import Wire
 from tests.world import ALICE, BOB, World
 
@@ -88,6 +89,18 @@ def test_an_unknown_coin_is_an_invalid_subscription(talk):
     (refused,) = talk.subscribe(type="trades", coin="NOPE")
     assert refused == error('Invalid subscription: {"type": "trades", "coin": "NOPE"}')
     (refused,) = talk.subscribe(**BOOK, nSigFigs=9)
+    assert refused["data"].startswith("Invalid subscription: {")
+
+
+def test_what_cannot_be_known_yet_is_neither_granted_nor_refused():
+    """A world without a height may still come to know the coin; one with a snapshot and no line does not."""
+    early = Talk(mapped=False)
+    early.world.status["state"], early.world.status["height"] = codes.Feed.WAITING, 0
+    early.adopt()
+    assert early.subscribe(type="trades", coin="NOPE") == []
+    founded = Talk()
+    founded.world.status["state"] = codes.Feed.WAITING
+    (refused,) = founded.subscribe(type="trades", coin="NOPE")
     assert refused["data"].startswith("Invalid subscription: {")
 
 
