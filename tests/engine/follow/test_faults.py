@@ -48,6 +48,7 @@ class Outcome(NamedTuple):
     unseen: bool  # something in it no reader can see
     stale: dict[str, Stale]
     wrong: set[str]
+    arrived: bool  # all blocks are applied: only then is a book that differs a silent one
 
     @property
     def silent(self):
@@ -55,7 +56,7 @@ class Outcome(NamedTuple):
 
     @property
     def fresh(self):
-        return not self.stale and not self.wrong
+        return self.arrived and not self.stale and not self.wrong
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +105,7 @@ def run(seed, log, out, lossy=True, only=faults.FAULTS, tick_ns=None):
     wrong = {coin for coin, orders in truth.items() if not agree(mine.get(coin, []), orders)}
     arrived = int(following.state.status[0]["height"]) == log.last
     unseen = "F9" in met or (log.form == "streaming" and bool(lost))
-    outcome = Outcome(met, unseen, stale, wrong if arrived else set())
+    outcome = Outcome(met, unseen, stale, wrong if arrived else set(), arrived)
     if not outcome.silent:
         following.verify()
     last_word(following, log, out)
