@@ -103,10 +103,12 @@ def say(out: TextIO, text: str) -> bool:
     False: it was dropped.
     """
     try:
-        if not select.select([], [out], [], 0)[1]:
+        waiter = select.poll()
+        waiter.register(out, select.POLLOUT)
+        if not waiter.poll(0):
             return False
     except (TypeError, ValueError, io.UnsupportedOperation):
-        pass  # no file of the system, or too high a number for select
+        pass  # no file of the system
     try:
         out.write(text)
         out.flush()

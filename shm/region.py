@@ -67,7 +67,7 @@ class Section(NamedTuple):
 
 
 class Region:
-    """A mapped region. Its arrays keep the mapping alive; `close` gives the descriptor back, not the memory.
+    """A mapped region. Its arrays keep the mapping alive; `close`, or its end, gives the descriptor back.
 
     fd      the memfd
     arrays  section -> array of its records, writeable or not as the region was attached
@@ -76,6 +76,7 @@ class Region:
     """
 
     def __init__(self, fd: int, sections: list[Section], dtypes: Mapping[str, np.dtype], writable: bool):
+        self.fd = -1  # until it is ours
         size = os.fstat(fd).st_size
         protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
         mapped = mmap.mmap(fd, size, flags=mmap.MAP_SHARED, prot=protection)
@@ -104,6 +105,9 @@ class Region:
         if self.fd >= 0:
             os.close(self.fd)
         self.fd = -1
+
+    def __del__(self) -> None:
+        self.close()
 
 
 @entry

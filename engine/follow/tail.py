@@ -205,6 +205,7 @@ class _File:
     def __init__(self, path: Path, name: str):
         self._path = path
         self.name = name
+        self._fd = -1  # until it is open
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self.inode = os.fstat(self._fd).st_ino
         self._offset = 0  # bytes read
@@ -306,7 +307,12 @@ class _File:
         return Chunk(self.name, self.inode, start, lines)
 
     def close(self) -> None:
-        os.close(self._fd)
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def _key(name: str) -> tuple[str, int]:

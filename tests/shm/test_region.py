@@ -160,9 +160,11 @@ def test_a_header_damaged_anywhere_is_refused_or_the_same(made):
     for _ in range(1_000):
         at, byte = chance.randrange(layout.HEADER.itemsize), chance.randrange(1, 256)
         os.pwrite(fd, bytes([raw[at] ^ byte]), at)
+        theirs_fd = os.dup(fd)
         try:
-            theirs = region.attach(fd, DTYPES, epoch=7)
+            theirs = region.attach(theirs_fd, DTYPES, epoch=7)
         except region.Refused as refusal:
+            os.close(theirs_fd)  # a refused descriptor is still its owner's
             refused += 1
             assert "found" in str(refusal) and ("expected" in str(refusal) or "records" in str(refusal))
             assert not heartbeat <= at < heartbeat + 8
@@ -175,6 +177,18 @@ def test_a_header_damaged_anywhere_is_refused_or_the_same(made):
 
 
 # --- made -------------------------------------------------------------------------------------------------
+
+
+def test_a_region_that_is_forgotten_gives_its_descriptor_back():
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        made = region.create("test", {"words": (layout.WORD, 1)}, epoch=1)
+        kept = made.arrays["words"]
+        del made
+    gc.collect()
+    kept[0] = 1  # the memory stays as long as an array does
+    assert len(os.listdir("/proc/self/fd")) <= before + 1  # the mapping's own, of the array that is kept
 
 
 def test_what_does_not_fit_in_memory_is_refused_at_the_start():
