@@ -5,6 +5,7 @@ Three steps that do not know each other: `Watcher.look` reads the shared regions
 interpreter neither merges nor moves loads, and twice a second needs no kernel.
 """
 
+import os
 import shutil
 import time
 from collections import deque
@@ -121,9 +122,11 @@ class Watcher:
             return None
         known = self._attached.get(key)
         if known is None or known[0] is not fds:
+            own = os.dup(fds[0])  # a region owns its descriptor; those are the supervisor's
             try:
-                attached = region.attach(fds[0], layout.WORLD) if kind == "world" else stats.attach(fds[0])
+                attached = region.attach(own, layout.WORLD) if kind == "world" else stats.attach(own)
             except (region.Refused, OSError):
+                os.close(own)
                 attached = None
             self._attached[key] = known = (fds, attached)
         return known[1]
