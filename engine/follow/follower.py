@@ -208,8 +208,7 @@ class Follower:
         self.counts[f"{kind.name.lower()}_bytes"] += len(lines)
         join = self._join
         assert join is not None
-        if not self._based_at_lines(batch.segments):
-            return
+        self._begin_at_lines(batch.segments)
         for segment in batch.segments:
             first = int(segment["first"])
             records = batch.records[first : first + int(segment["count"])]
@@ -225,14 +224,13 @@ class Follower:
             self._doubt(np.unique(late["market"]), Stale.GAP)
         join.late_diffs.clear()
 
-    def _based_at_lines(self, segments: np.ndarray) -> bool:
+    def _begin_at_lines(self, segments: np.ndarray) -> None:
         """Without a snapshot, the first line there is says where to begin."""
         join = self._join
         assert join is not None
         if join.height == 0 and len(segments):
             join.height = join.base = int(segments["height"].min()) - 1
             self._past.begin(join.height)
-        return True
 
     def _on_bad(self, kind: Kind, bad: BadLine) -> None:
         """A line nobody can read: counted, and what it may have been about is in doubt."""
