@@ -165,7 +165,7 @@ class Race:
     def read(self, wanted):
         """Copy the value `wanted` times."""
         out = np.zeros(1, self.cells.dtype)
-        return Count(*self._read_many(self.heads, self.cells, out, wanted, 100 * wanted + 1_000_000))
+        return Count(*self._read_many(self.heads, self.cells, out, wanted, 1_000 * wanted + 1_000_000))
 
     def in_threads(self, dwell, gap, wanted, readers=1):
         """Let one writer and `readers` run against each other; return the sum of what the readers met."""
