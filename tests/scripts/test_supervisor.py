@@ -307,8 +307,7 @@ def test_nothing_outlives_a_killed_supervisor_and_the_next_one_takes_over(tmp_pa
     run = Run(tmp_path, None, None)
 
     async def scenario():
-        await run.settle()
-        pids = [line["pid"] for line in run.told(what="started")]
+        pids = [line["pid"] for line in await run.until_told(3, None, "started")]
         assert len(pids) == 3 and all(map(is_running, pids))
         supervisor.kill()
         supervisor.wait()

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from engine.follow import join as joins
 from engine.follow.join import (
+    FILLS_PASS_NS,
     FINGERPRINT,
     IDLE_NS,
     JUMP_BLOCKS,
@@ -91,7 +92,10 @@ def test_by_block_any_order_within_the_window_is_put_right(coming, repeats):
     st.sampled_from(list(Kind)),
 )
 def test_streaming_streams_apart_are_put_together(counts, lag, behind):
-    """Quiet blocks, lines one by one, one stream behind the others: each block has all its rows, once."""
+    """Quiet blocks, lines one by one, one stream behind the others: each block has all its rows, once.
+
+    All lines come within FILLS_PASS_NS, so that none is given up for the time it takes.
+    """
     lines = []
     for place, of_block in enumerate(counts):
         for kind, count in zip(Kind, of_block, strict=True):
@@ -100,7 +104,7 @@ def test_streaming_streams_apart_are_put_together(counts, lag, behind):
                 lines.append((height + (lag + 0.5) * (kind == behind), kind, height, number))
     join, out, now_ns = Join(START, by_block=False), [], 1
     for _, kind, height, number in sorted(lines):
-        now_ns += MS
+        now_ns += FILLS_PASS_NS // (len(lines) + 1)
         join.add(kind, part(kind, height, height * 10 + number), now_ns)
         out += all_next(join, now_ns)
     out += all_next(join, now_ns + IDLE_NS + REORDER_NS)
