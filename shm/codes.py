@@ -84,6 +84,119 @@ class Flag(IntEnum):
     HAS_BUILDER_FEE = 128
 
 
+class Command(IntEnum):
+    """What an exchange can be told to do. ADD_MARKET to END_BLOCK come from its operator alone."""
+
+    NOOP = 0
+    ORDER = 1
+    CANCEL = 2
+    CANCEL_CLOID = 3
+    MODIFY = 4
+    SCHEDULE_CANCEL = 5
+    UPDATE_LEVERAGE = 6
+    ISOLATED_MARGIN = 7
+    USD_SEND = 8
+    APPROVE_AGENT = 9
+    CREATE_SUB = 10
+    SUB_TRANSFER = 11
+    CANCEL_ALL = 12  # of one account: what a session leaves behind it
+    ADD_MARKET = 32
+    DEPOSIT = 33
+    WITHDRAW = 34
+    END_BLOCK = 35
+
+
+class Ask(IntEnum):
+    """Bits of a command's `flags`."""
+
+    REDUCE_ONLY = 1
+    HAS_CLOID = 2
+    IS_TRIGGER = 4
+    BY_CLOID = 8  # MODIFY: the order to replace is named by `of`, not by `order`
+    ALWAYS_PLACE = 16  # MODIFY: place the new order even where the old one is gone
+    HAS_VAULT = 32
+    SESSION = 64  # no nonce: the connection has proved who it is
+    IS_CROSS = 128  # UPDATE_LEVERAGE
+    IS_DEPOSIT = 128  # SUB_TRANSFER
+    HAS_BUILDER = 128  # ORDER, MODIFY
+
+
+class Tif(IntEnum):
+    """How long an order waits. The wire's names are rows of NAMES, in this order from TIF_GTC on."""
+
+    GTC = 0
+    IOC = 1
+    ALO = 2
+    MARKET = 3  # FrontendMarket: an IOC by another name
+
+
+class Ack(IntEnum):
+    """What became of a command."""
+
+    REFUSED = 0  # `code` says why: it never executes
+    DONE = 1
+    RESTING = 2
+    FILLED = 3  # something was filled, and nothing rests
+
+
+class Refusal(IntEnum):
+    """Why a command was refused. Up to ACTION_MAX of the whole action, above of one order in it."""
+
+    NONE = 0
+    UNKNOWN_SIGNER = 1
+    UNKNOWN_VAULT = 2
+    NONCE_DUPLICATE = 3
+    NONCE_TOO_LOW = 4
+    NONCE_WINDOW = 5
+    EXPIRED = 6
+    NOT_ALLOWED = 7  # an agent may trade, and nothing else
+    UNKNOWN_MARKET = 8
+    LEVERAGE_VALUE = 9
+    LEVERAGE_SWITCH = 10
+    LEVERAGE_MARGIN = 11
+    NOT_ISOLATED = 12
+    BALANCE = 13
+    SCHEDULE_SOON = 14
+    SCHEDULE_OFTEN = 15
+    AGENT_USED = 16
+    AGENTS_MANY = 17
+    SUBS_MANY = 18
+    SUB_UNKNOWN = 19
+    AMOUNT = 20
+    TABLE_FULL = 21
+    NOT_A_COMMAND = 22
+
+    PRICE = 64
+    SIZE = 65
+    VALUE_MIN = 66
+    VALUE_MAX = 67
+    MARGIN = 68
+    REDUCE_ONLY = 69
+    POST_ONLY = 70
+    IOC = 71
+    LIQUIDITY = 72
+    PRICE_FAR = 73
+    OPEN_ORDERS = 74
+    CLOID = 75
+    GONE = 76  # the order to cancel
+    MODIFY_GONE = 77
+    TRIGGER = 78
+    ORDERS_FULL = 79
+    ORDER_MARKET = 80
+
+
+ACTION_MAX = 63  # the last Refusal of a whole action
+
+
+class Ledger(IntEnum):
+    """Why an account's cash changed, other than by trading."""
+
+    DEPOSIT = 1
+    WITHDRAW = 2
+    SEND = 3  # between two accounts; both have an entry
+    SUB_TRANSFER = 4
+
+
 class Status(IntEnum):
     """Rows of `NAMES` that kernels compare with."""
 
@@ -121,6 +234,25 @@ assert [NAMES[status] for status in Status] == [
     "triggered",
     "rejected",
 ]
+
+REFUSED_AS = {  # the order status that tells of a refused order; "rejected" for all others
+    Refusal.PRICE: "tickRejected",
+    Refusal.VALUE_MIN: "minTradeNtlRejected",
+    Refusal.MARGIN: "perpMarginRejected",
+    Refusal.REDUCE_ONLY: "reduceOnlyRejected",
+    Refusal.POST_ONLY: "badAloPxRejected",
+    Refusal.IOC: "iocCancelRejected",
+    Refusal.LIQUIDITY: "marketOrderNoLiquidityRejected",
+    Refusal.PRICE_FAR: "oracleRejected",
+    Refusal.OPEN_ORDERS: "tooManyOpenOrdersRejected",
+    Refusal.TRIGGER: "badTriggerPxRejected",
+}
+
+INTERVALS_MS = {  # of candles; the last is a calendar month
+    "1m": 60_000, "3m": 180_000, "5m": 300_000, "15m": 900_000, "30m": 1_800_000, "1h": 3_600_000,
+    "2h": 7_200_000, "4h": 14_400_000, "8h": 28_800_000, "12h": 43_200_000, "1d": 86_400_000,
+    "3d": 259_200_000, "1w": 604_800_000, "1M": 0,
+}  # fmt: skip
 
 TIF_GTC = NAMES.index("Gtc")
 TIF_IOC = NAMES.index("Ioc")

@@ -32,3 +32,17 @@ BUCKETS_MAX = 1 << 16  # heads of the chains by which an ended order is found
 SIDE_LEVELS_MIN = 32  # levels in a side's first extent; it doubles when full
 USER_FILLS_MAX = 2000  # fills in one answer, as on the wire
 GATEWAYS_MAX = 64
+
+# of an exchange of our own
+USD_PLACES = 6  # a price x a size is whole units of 10**-6 USD, exactly
+PERP_DECIMALS = 6  # a perp's price has this many less its size's decimals
+EXCHANGE_MARKETS_MAX = 64
+EXCHANGE_ACCOUNTS_MAX = 100_000
+EXCHANGE_ORDERS_MAX = 2_000_000
+AGENTS_MAX = 1 << 16
+POSITIONS_MAX = 1 << 18
+LEDGER_MAX = 1 << 16
+CANDLES_KEPT = 5000  # of each market and interval, as on the wire
+COMMANDS_MAX = 1 << 13  # slots of a gateway's command ring, and of its ack ring
+BATCH_MAX = 200  # orders of one signed action
+TEXT_BYTES = 16  # names of agents and sub-accounts; a cloid is as long

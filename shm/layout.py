@@ -96,6 +96,9 @@ WORLD_STATUS = lines(
         ("name_count", "i8"),
         ("stale_count", "i8"),  # markets in doubt
         ("checked_height", "i8"),  # last block at which a full comparison agreed
+        ("command_sequence", "i8"),  # exchange: the last command of that block
+        ("agent_count", "i8"),
+        ("position_count", "i8"),
     ]
 )
 
@@ -289,6 +292,133 @@ FILL = record(
     ("liquidation_method", "u2"),
 )
 
+# --- an exchange of our own: its accounts and contracts, for readers ----------------------------------------
+# Prices and sizes are in the market's own places, amounts of money in 10**-USD_PLACES USD.
+
+CONTRACT = lines(  # 1 a market, under its bracket
+    [
+        ("max_leverage", "i8"),
+        ("maker_rate", "i8"),  # of a notional, in 10**-6; negative: a rebate
+        ("taker_rate", "i8"),
+        ("reference_price", "i8"),  # what the mark is until there is one: the last trade, or the first price
+        ("open_interest", "i8"),
+        ("trade_count", "i8"),
+    ]
+)
+FUNDS = record(  # 1 an account, under its bracket
+    ("cash", "i8"),
+    ("used", "i8"),  # margin of positions and open orders
+    ("volume", "i8"),  # traded since ever
+    ("fees", "i8"),  # paid since ever, less rebates
+    ("realised", "i8"),  # by closing positions, before fees
+    ("deposited", "i8"),  # by ledger entries: in less out
+    ("actions", "i8"),  # signed actions that were taken
+    ("schedule_ms", "i8"),  # when all its orders are cancelled; 0: never
+    ("last_ledger", "i8"),  # position in the ledger ring of its newest entry, plus one; 0: none
+    ("master", "i4"),  # account row that leads this sub-account, or NO_ACCOUNT
+    ("first_sub", "i4"),  # account rows: its sub-accounts, newest first
+    ("next_sub", "i4"),
+    ("first_agent", "i4"),  # row of `agents`, newest first
+    ("first_position", "i4"),  # row of `positions`
+    ("reserved", "i4"),  # zero
+    ("name", "u1", c.TEXT_BYTES),  # of a sub-account, ASCII, zero filled
+    ("created_ms", "i8"),
+)
+POSITION = record(  # one account in one market, under the account's bracket
+    ("account", "i4"),
+    ("market", "i4"),
+    ("next", "i4"),  # of the account
+    ("leverage", "i4"),
+    ("is_cross", "i8"),
+    ("size", "i8"),  # signed
+    ("entry", "i8"),  # signed notional at which it was opened
+    ("isolated", "i8"),  # money set aside for it
+    ("used", "i8"),  # margin of the position and its market's open orders
+    ("realised", "i8"),
+)
+AGENT = record(  # who may trade for an account, under the account's bracket
+    ("account", "i4"),
+    ("next", "i4"),
+    ("is_live", "i8"),
+    ("valid_until_ms", "i8"),  # 0: for good
+    ("address", "u1", c.ADDRESS_BYTES),
+    ("reserved", "i4"),  # zero
+    ("name", "u1", c.TEXT_BYTES),  # zeros: the unnamed one
+)
+LEDGER = record(
+    ("sequence", "i8"),
+    ("account_prior", "i8"),  # position plus one of the account's entry before this one; 0: none
+    ("height", "i8"),
+    ("time_ms", "i8"),
+    ("amount", "i8"),  # signed, what the account's cash changed by
+    ("nonce", "i8"),
+    ("hash", "u1", c.HASH_BYTES),
+    ("address", "u1", c.ADDRESS_BYTES),
+    ("other", "u1", c.ADDRESS_BYTES),  # the other account of a transfer
+    ("account", "i4"),
+    ("kind", "i4"),  # codes.Ledger
+)
+CANDLE = record(  # under the market's bracket
+    ("start_ms", "i8"),
+    ("open", "i8"),
+    ("high", "i8"),
+    ("low", "i8"),
+    ("close", "i8"),
+    ("volume", "i8"),  # base
+    ("notional", "i8"),
+    ("count", "i8"),  # trades
+)
+CANDLE_HEAD = record(("count", "i8"))  # candles ever begun; the newest is in slot (count - 1) % CANDLES_KEPT
+
+# --- what gateways ask of the engine, and what it answers ----------------------------------------------------
+
+COMMAND = record(
+    ("sequence", "i8"),  # given by the engine, as is `time_ns`
+    ("time_ns", "i8"),
+    ("request", "i8"),  # the gateway's own number, given back in every ACK
+    ("nonce", "i8"),
+    ("expires_ms", "i8"),  # 0: never
+    ("price", "i8"),  # ADD_MARKET: where trading begins
+    ("quantity", "i8"),  # ADD_MARKET: maker rate
+    ("trigger_price", "i8"),
+    ("order", "i8"),  # CANCEL, MODIFY: the wire's oid; ADD_MARKET: taker rate
+    (
+        "amount",
+        "i8",
+    ),  # leverage, money, a time in ms; ADD_MARKET: maximum leverage; ORDER: the builder's fee
+    ("signer", "u1", c.ADDRESS_BYTES),
+    ("vault", "u1", c.ADDRESS_BYTES),  # the sub-account that the signer acts for (HAS_VAULT)
+    ("other", "u1", c.ADDRESS_BYTES),  # destination, agent, new sub-account, builder
+    ("text", "u1", c.TEXT_BYTES),  # the order's cloid, a name
+    ("of", "u1", c.CLOID_BYTES),  # CANCEL_CLOID, MODIFY: the cloid of the order that is meant
+    ("market", "i4"),
+    ("signer_row", "i4"),  # where the gateway believes the signer to stand; the engine looks before it leaps
+    ("gateway", "i4"),
+    ("kind", "u1"),  # codes.Command
+    ("side", "u1"),  # ADD_MARKET: size decimals
+    ("tif", "u1"),  # codes.Tif
+    ("flags", "u1"),  # codes.Ask
+    ("place", "u2"),  # in its action: 0 .. count-1, all of them one after the other
+    ("count", "u2"),
+    ("builder", "u1", c.ADDRESS_BYTES),
+    ("reserved", "i4"),  # zero
+)
+ACK = record(
+    ("request", "i8"),
+    ("sequence", "i8"),  # of the command
+    ("order", "i8"),  # the wire's oid
+    ("quantity", "i8"),  # filled; POST_ONLY: the best bid
+    ("notional", "i8"),  # filled; POST_ONLY: the best ask
+    ("gateway", "i4"),
+    ("place", "u2"),
+    ("count", "u2"),
+    ("code", "u2"),  # codes.Refusal
+    ("outcome", "u2"),  # codes.Ack
+    ("market", "i4"),
+    ("time_ms", "i8"),
+)
+assert ACK.itemsize == 64
+
 WORD = np.dtype("i8")
 NO_SLOT = -1
 NO_MARKET = -1
@@ -319,6 +449,22 @@ WORLD = {  # section -> its dtype; how many of each is the configuration's
     "closed_buckets": WORD,  # position plus one of the newest entry of each bucket, by oid
     "rejected_buckets": WORD,
     "cloid_buckets": WORD,  # likewise by cloid, over `closed`
+    # of an exchange of our own; where a node is followed, one of each and nothing in it
+    "contracts": CONTRACT,
+    "funds": FUNDS,
+    "positions": POSITION,
+    "agents": AGENT,
+    "ledger_ring": BROADCAST,
+    "ledger": LEDGER,
+    "candle_heads": CANDLE_HEAD,  # len(INTERVALS_MS) a market
+    "candles": CANDLE,  # CANDLES_KEPT for each of those
+}
+
+DOOR = {  # between one gateway and the engine, both ways
+    "command_ring": RING,
+    "commands": COMMAND,
+    "ack_ring": RING,
+    "acks": ACK,
 }
 
 
