@@ -22,6 +22,7 @@ from tests.following import SETTLE_NS, Following, agree, books_of
 BLOCKS = 60
 COINS = ["BTC", "HYPE", "PURR/USDC"]
 SCRIPTS, SOAK_SCRIPTS = 50, 2_500  # of each form and kind
+SOAK_SECONDS = 3600
 FRESH_MIN = 0.6  # of all scripts, lossy ones too, must end with every book right and fresh by themselves
 TICKS_NS = (1_000_000, 1_000_000, 10_000_000, 100_000_000)  # between two looks: whether a line is late
 
@@ -152,6 +153,7 @@ def write_snapshot(out, snapshot):
     beside.replace(out / "snapshot.json")
 
 
+@pytest.mark.timeout(SOAK_SECONDS)
 @pytest.mark.parametrize("form", ["by_block", "streaming"])
 def test_no_book_is_silently_wrong(form, logs, tmp_path, pytestconfig):
     """Also with the clock too fast for what waits; and the clear majority does not even need a repair."""
@@ -168,6 +170,7 @@ def test_no_book_is_silently_wrong(form, logs, tmp_path, pytestconfig):
     assert fresh > FRESH_MIN * count
 
 
+@pytest.mark.timeout(SOAK_SECONDS)
 @pytest.mark.parametrize("form", ["by_block", "streaming"])
 def test_what_can_be_known_is_known(form, logs, tmp_path, pytestconfig):
     """Nothing is lost in these scripts: every book is right and nobody doubts it, before any comparison."""
