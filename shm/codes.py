@@ -51,6 +51,8 @@ class EventKind(IntEnum):
     BLOCK = 7  # all of block `height` has been told
     STALE = 8  # the market's book is in doubt: `status` is a Stale
     RESET = 9  # the market's book was rebuilt: take a new snapshot; its epoch has risen
+    FUNDS = 10  # an account's money, positions, leverage or agents have changed: read its rows
+    LEDGER = 11  # `order` is the entry's position in the ledger ring
 
 
 class Side(IntEnum):

@@ -1,0 +1,171 @@
+"""What the exchange's core keeps of orders, accounts, positions and signers, and the outcomes it gives.
+
+All of it is the core's own: readers see what `project` makes of the outcomes. A row holds what a command must
+touch in one cache line; what is seldom needed stands apart. Money is in 10**-USD_PLACES USD, prices and
+quantities in their market's own places.
+"""
+
+from enum import IntEnum
+
+from shm import constants as c
+from shm.layout import record
+
+HEAP = record(
+    ("free_orders", "i8"),  # slots on the stack of free slots
+    ("levels_top", "i8"),  # levels ever handed out to extents
+    ("sequence", "i8"),  # of the last command
+    ("time_ns", "i8"),  # of the last command
+    ("height", "i8"),  # blocks closed
+    ("orders", "i8"),  # oids given
+    ("digest", "i8"),  # over every outcome so far
+    ("schedule_ms", "i8"),  # the earliest of all scheduled cancels; 0: none
+    ("action_code", "i8"),  # codes.Refusal of the action under way
+    ("action_account", "i8"),  # who it is for
+    ("action_signer", "i8"),
+    ("touched_accounts", "i8"),
+    ("touched_positions", "i8"),
+    ("outcomes", "i8"),  # written by the call under way
+    ("acks", "i8"),
+    ("filled", "i8"),  # quantity and notional of the order under way
+    ("filled_notional", "i8"),
+)
+STATUS = record(
+    ("order_count", "i8"), ("market_count", "i8"), ("account_count", "i8"), ("signer_count", "i8")
+)
+
+MARKET = record(
+    ("order_count", "i8"),
+    ("price_unit", "i8"),  # 10**price_places: a whole dollar
+    ("size_decimals", "i8"),
+    ("max_leverage", "i8"),
+    ("maker_rate", "i8"),
+    ("taker_rate", "i8"),
+    ("reference_price", "i8"),
+    ("open_interest", "i8"),
+    ("value_max", "i8"),  # of one limit order
+    ("name", "u1", c.TEXT_BYTES),
+)
+ORDER = record(
+    ("order", "i8"),  # oid
+    ("price", "i8"),
+    ("quantity", "i8"),  # what remains
+    ("original", "i8"),
+    ("prior", "i4"),  # in its level's queue
+    ("next", "i4"),
+    ("account", "i4"),
+    ("account_prior", "i4"),  # among its account's orders
+    ("account_next", "i4"),
+    ("market", "i4"),
+    ("state", "u1"),  # codes.OrderState
+    ("side", "u1"),
+    ("tif", "u1"),  # codes.Tif
+    ("flags", "u1"),  # codes.Flag
+    ("reserved", "i4"),  # zero
+)
+assert ORDER.itemsize == 64
+ORDER_FACTS = record(  # of the same slot
+    ("placed_ms", "i8"),
+    ("cloid", "u1", c.CLOID_BYTES),
+    ("builder", "u1", c.ADDRESS_BYTES),
+    ("builder_fee", "i4"),
+)
+ACCOUNT = record(
+    ("cash", "i8"),
+    ("used", "i8"),
+    ("order_count", "i4"),
+    ("first_order", "i4"),
+    ("last_order", "i4"),
+    ("reduce_count", "i4"),  # open orders that are reduce-only
+    ("master", "i4"),  # or NO_ACCOUNT
+    ("subs", "i4"),
+    ("signer", "i4"),  # its own row of signers
+    ("is_touched", "i4"),  # in the block under way
+    ("volume", "i8"),
+    ("fees", "i8"),
+    ("realised", "i8"),
+    ("deposited", "i8"),
+    ("actions", "i8"),
+    ("schedule_ms", "i8"),
+    ("schedule_day", "i8"),  # on which schedule_count schedules have fired
+    ("schedule_count", "i8"),
+    ("created_ms", "i8"),
+    ("name", "u1", c.TEXT_BYTES),
+    ("address", "u1", c.ADDRESS_BYTES),
+    ("first_agent", "i4"),  # row of signers, newest first
+)
+POSITION = record(  # of account a in market m: row a * markets + m
+    ("size", "i8"),
+    ("entry", "i8"),
+    ("buys", "i8"),  # price x remaining of its open buys that are not reduce-only
+    ("sells", "i8"),
+    ("used", "i8"),
+    ("isolated", "i8"),
+    ("realised", "i8"),
+    ("leverage", "i2"),  # 0: not used yet
+    ("is_cross", "u1"),
+    ("is_touched", "u1"),
+    ("reserved", "i4"),  # zero
+)
+assert POSITION.itemsize == 64
+NONCES_KEPT = 100
+SIGNER = record(
+    ("account", "i4"),
+    ("next", "i4"),  # agents of the same account
+    ("is_agent", "i4"),
+    ("is_live", "i4"),
+    ("valid_until_ms", "i8"),  # 0: for good
+    ("nonce_count", "i8"),
+    ("nonces", "i8", NONCES_KEPT),  # the highest, ascending
+    ("address", "u1", c.ADDRESS_BYTES),
+    ("reserved", "i4"),  # zero
+    ("name", "u1", c.TEXT_BYTES),
+)
+
+
+class Kind(IntEnum):
+    """What an outcome tells. `status` is a row of codes.NAMES."""
+
+    OPENED = 1  # an order rests: `quantity` of `original`
+    FILLED = 2  # one side of a trade: `quantity` at `price`; `remaining` is left of the order
+    ENDED = 3  # an open order ends, or what remains of one that never rested (CROSSED): `status` says how
+    REFUSED = 4  # an order that never was; `code` and `status` say why
+    MONEY = 5  # cash has moved: `amount`, `code` is a codes.Ledger, `other` the other account or NO_ACCOUNT
+    MARKET = 6  # a market was added; with its first facts
+    ACCOUNT = 7  # an account was made: its address; `other` is its master
+    AGENT = (
+        8  # a signer may trade for `account` until `placed_ms`: `order` is its row, `done` 1 if it is revoked
+    )
+    # at the end of a block, absolute, for all that the block has touched:
+    FUNDS = 9
+    POSITION = 10
+    BLOCK = 11  # the block is whole: `order` is its height, `price` the last sequence in it, `digest` so far
+
+
+OUTCOME = record(
+    #                           FILLED           FUNDS         POSITION      MARKET             MONEY
+    ("sequence", "i8"),  # of the command
+    ("time_ns", "i8"),  # of the command
+    ("order", "i8"),  # oid                      actions                     size decimals      nonce
+    ("price", "i8"),  #                          cash          size          first price
+    ("quantity", "i8"),  #      executed         used          entry         open interest
+    ("original", "i8"),  #      remaining        volume        used          maker rate
+    ("placed_ms", "i8"),  #                      schedule      isolated      taker rate
+    ("trade", "i8"),  #         tid              deposited     realised      maximum leverage
+    ("amount", "i8"),  #        pnl              realised      leverage                         amount
+    ("start", "i8"),  #         start position   created
+    ("fee", "i8"),  #           fee              fees          is cross
+    ("text", "u1", c.TEXT_BYTES),  # cloid       name                        name
+    ("address", "u1", c.ADDRESS_BYTES),  # ACCOUNT, AGENT: whose; else zeros
+    ("account", "i4"),
+    ("market", "i4"),
+    ("other", "i4"),  # FILLED: the account on the other side
+    ("status", "u2"),
+    ("kind", "u1"),
+    ("side", "u1"),
+    ("flags", "u1"),  # codes.Flag: REDUCE_ONLY, HAS_CLOID; FILLED, ENDED: CROSSED, the order has not rested
+    ("tif", "u1"),
+    ("done", "u1"),  # FILLED: nothing remains of the order
+    ("code", "u1"),
+)
+assert OUTCOME.itemsize == 144
+OUTCOME_WORDS = OUTCOME.itemsize // 8

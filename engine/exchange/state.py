@@ -1,0 +1,88 @@
+"""The whole state of an exchange as arrays of fixed capacity: a function of the commands applied so far.
+
+`book` (engine/book.py) works on it as it does on the world's rows: the names it needs are the same.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from engine.exchange import records
+from engine.state import EXTENT_CLASSES, power_of_two
+from shm import constants as c
+from shm.layout import ACK, LEVEL, NO_ACCOUNT, NO_SLOT, SIDE
+
+FEE_ACCOUNT = 0  # row of the account that all fees go to
+FEE_ADDRESS = bytes([0xFE]) * c.ADDRESS_BYTES
+
+
+class Capacity(NamedTuple):
+    """How many of each. A full table refuses what would need more of it, before anything changes."""
+
+    markets: int = c.EXCHANGE_MARKETS_MAX
+    accounts: int = c.EXCHANGE_ACCOUNTS_MAX
+    orders: int = c.EXCHANGE_ORDERS_MAX
+    levels: int = c.LEVELS_MAX
+    agents: int = c.AGENTS_MAX
+    outcomes: int = 1 << 16  # of one call
+    commands: int = 1 << 12  # of one call
+
+
+TINY = Capacity(2, 4, 8, 128, 4, 256, 16)
+
+
+class State(NamedTuple):
+    """All of it. Everything but the last four is the state; those hold what a call gives."""
+
+    heap: np.ndarray  # HEAP[1]
+    status: np.ndarray  # STATUS[1]
+    markets: np.ndarray
+    sides: np.ndarray  # 2 a market
+    levels: np.ndarray
+    orders: np.ndarray
+    facts: np.ndarray  # ORDER_FACTS, by slot
+    order_index: np.ndarray  # i8[], oid -> slot + 1
+    cloid_index: np.ndarray  # i8[], (account, cloid) -> slot + 1
+    accounts: np.ndarray
+    account_index: np.ndarray  # i8[], address -> row + 1
+    positions: np.ndarray  # accounts x markets
+    signers: np.ndarray
+    signer_index: np.ndarray
+    free_orders: np.ndarray  # i4[], a stack
+    free_extents: np.ndarray  # i8[EXTENT_CLASSES]
+    touched_accounts: np.ndarray  # i4[], by the block under way
+    touched_positions: np.ndarray  # i8[]
+    outcomes: np.ndarray
+    outcome_words: np.ndarray  # the same memory, i8[n, OUTCOME_WORDS]
+    acks: np.ndarray
+
+
+def allocate(capacity: Capacity = Capacity()) -> State:
+    """Make the state before the first command: no market, and one account, which takes the fees."""
+    signers = capacity.accounts + capacity.agents
+    outcomes = np.zeros(capacity.outcomes, records.OUTCOME)
+    state = State(
+        heap=np.zeros(1, records.HEAP),
+        status=np.zeros(1, records.STATUS),
+        markets=np.zeros(capacity.markets, records.MARKET),
+        sides=np.zeros(2 * capacity.markets, SIDE),
+        levels=np.zeros(capacity.levels, LEVEL),
+        orders=np.zeros(capacity.orders, records.ORDER),
+        facts=np.zeros(capacity.orders, records.ORDER_FACTS),
+        order_index=np.zeros(power_of_two(2 * capacity.orders), np.int64),
+        cloid_index=np.zeros(power_of_two(2 * capacity.orders), np.int64),
+        accounts=np.zeros(capacity.accounts, records.ACCOUNT),
+        account_index=np.zeros(power_of_two(2 * capacity.accounts), np.int64),
+        positions=np.zeros(capacity.accounts * capacity.markets, records.POSITION),
+        signers=np.zeros(signers, records.SIGNER),
+        signer_index=np.zeros(power_of_two(2 * signers), np.int64),
+        free_orders=np.arange(capacity.orders - 1, -1, -1, np.int32),
+        free_extents=np.zeros(EXTENT_CLASSES, np.int64),
+        touched_accounts=np.zeros(capacity.accounts, np.int32),
+        touched_positions=np.zeros(capacity.accounts * capacity.markets, np.int64),
+        outcomes=outcomes,
+        outcome_words=outcomes.view(np.int64).reshape(-1, records.OUTCOME_WORDS),
+        acks=np.zeros(capacity.commands, ACK),
+    )
+    state.heap["free_orders"] = capacity.orders
+    return state
