@@ -102,7 +102,7 @@ POSITION = record(  # of account a in market m: row a * markets + m
     ("isolated", "i8"),
     ("realised", "i8"),
     ("leverage", "i2"),  # 0: not used yet
-    ("is_cross", "u1"),
+    ("is_isolated", "u1"),
     ("is_touched", "u1"),
     ("reserved", "i4"),  # zero
 )
@@ -127,7 +127,7 @@ class Kind(IntEnum):
 
     OPENED = 1  # an order rests: `quantity` of `original`
     FILLED = 2  # one side of a trade: `quantity` at `price`; `remaining` is left of the order
-    ENDED = 3  # an open order ends, or what remains of one that never rested (CROSSED): `status` says how
+    ENDED = 3  # an open order ends, or one that never rested (CROSSED; also when it was filled): see `status`
     REFUSED = 4  # an order that never was; `code` and `status` say why
     MONEY = 5  # cash has moved: `amount`, `code` is a codes.Ledger, `other` the other account or NO_ACCOUNT
     MARKET = 6  # a market was added; with its first facts
