@@ -17,6 +17,16 @@ from shm.layout import NO_SLOT
 EXTENT_CLASSES = 24  # a side's extent holds SIDE_LEVELS_MIN << class levels
 FACTS_PER_BLOCK_MAX = 1 << 16  # opening statuses and removals that a block is searched for
 
+RINGS = {  # what has happened: the header of each ring, and its slots
+    "event_ring": "events",
+    "trade_ring": "trades",
+    "fill_ring": "fills",
+    "closed_ring": "closed",
+    "rejected_ring": "rejected",
+    "ledger_ring": "ledger",
+}
+EXCHANGE_TABLES = ("contracts", "funds", "positions", "agents", "candle_heads", "candles")
+
 HEAP = layout.record(
     ("free_orders", "i8"),  # slots on the stack of free slots
     ("levels_top", "i8"),  # levels ever handed out to extents
@@ -50,6 +60,14 @@ class Capacity(NamedTuple):
     closed: int = c.CLOSED_MAX
     rejected: int = c.REJECTED_MAX
     buckets: int = c.BUCKETS_MAX
+    # of an exchange of our own (engine/exchange/world.py); where a node is followed, one of each
+    contracts: int = 1
+    funds: int = 1
+    positions: int = 1
+    agents: int = 1
+    ledger: int = 1
+    candle_heads: int = 1
+    candles: int = 1
 
 
 TINY = Capacity(4, 4, 4, 64, 64, 8, 8, 8, 8, 8, 8)  # enough to compile the kernels with
@@ -166,9 +184,10 @@ def world_counts(capacity: Capacity) -> dict[str, tuple[np.dtype, int]]:
         "account_index": power_of_two(2 * rows["accounts"]),
         "book_heads": rows["markets"],
         "books": c.BOOK_SLOTS * rows["markets"],
-        **{ring: 1 for ring in ("event_ring", "trade_ring", "fill_ring", "closed_ring", "rejected_ring")},
-        **{ring: power_of_two(rows[ring]) for ring in ("events", "trades", "fills", "closed", "rejected")},
+        **{ring: 1 for ring in RINGS},
+        **{slots: power_of_two(rows[slots]) for slots in RINGS.values()},
         **{b: power_of_two(rows["buckets"]) for b in ("closed_buckets", "rejected_buckets", "cloid_buckets")},
+        **{table: rows[table] for table in EXCHANGE_TABLES},
     }
     return {name: (dtype, counts[name]) for name, dtype in layout.WORLD.items()}
 
@@ -196,9 +215,8 @@ def allocate(capacity: Capacity, arrays: dict[str, np.ndarray] | None = None) ->
     )
     state = State(rows, history, work, world["names"], world["account_index"])
     state.heap["free_orders"] = capacity.orders
-    for ring in ("event", "trade", "fill", "closed", "rejected"):
-        slots = world[{"event": "events", "trade": "trades", "fill": "fills"}.get(ring, ring)]
-        world[f"{ring}_ring"]["capacity"] = len(slots)
+    for ring, slots in RINGS.items():
+        world[ring]["capacity"] = len(world[slots])
     state.accounts["first_order"] = NO_SLOT
     state.accounts["last_order"] = NO_SLOT
     state.status["mode"], state.status["state"] = Mode.FOLLOW, Feed.WAITING

@@ -24,7 +24,7 @@ def test_a_world_has_every_section_with_room_for_its_capacity(capacity):
     for index, rows in (("order_index", "orders"), ("account_index", "accounts")):
         words = counts[index][1]
         assert words >= 2 * counts[rows][1] and words & (words - 1) == 0, "at most half full"
-    for ring in ("events", "trades", "fills", "closed", "rejected"):
+    for ring in states.RINGS.values():
         slots = counts[ring][1]
         assert slots >= getattr(capacity, ring) and slots & (slots - 1) == 0
 
@@ -35,6 +35,11 @@ def test_an_empty_state_keeps_the_laws():
     assert (state.status[0]["mode"], state.status[0]["state"]) == (Mode.FOLLOW, Feed.WAITING)
     assert state.history.fill_ring[0]["capacity"] == len(state.history.fills)
     assert state.work.event_ring[0]["capacity"] == len(state.work.events)
+
+
+def test_a_followed_world_has_one_of_each_table_of_an_exchange():
+    counts = world_counts(Capacity())
+    assert [counts[table][1] for table in states.EXCHANGE_TABLES] == [1] * len(states.EXCHANGE_TABLES)
 
 
 def test_a_state_over_a_region_is_the_region():
