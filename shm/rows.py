@@ -57,6 +57,12 @@ def read_status(status, out):
 
 
 @entry
+def command_sequence(status):
+    """The last command whose effects the world shows."""
+    return load_acquire(status[0], "command_sequence")
+
+
+@entry
 def read_market(markets, market, out):
     """Copy MARKET_WORDS into `out` (i8[]), each by itself."""
     row = markets[market]
@@ -365,6 +371,7 @@ def warm():
     order = np.zeros(1, layout.ORDER)
     words_out = np.zeros(len(STATUS_WORDS), layout.WORD)
     read_status(status, words_out)
+    command_sequence(status)
     read_market(markets, 0, words_out)
     read_depth(markets, sides, levels, 0, depth, depth, 0, 1, found, 1)
     read_orders(markets, sides, levels, orders, 0, order, found, 1)

@@ -45,8 +45,16 @@ def pop(ring, slots, out):
     return max(count, 0)  # a damaged counter of the other side may say less than nothing
 
 
+@entry
+def has_items(ring):
+    """Whether there is something to pop. Only the consumer may call this."""
+    header = ring[0]
+    return load_acquire(header, "tail") != header.head
+
+
 def warm():
     """Compile both sides for an EVENT."""
     ring, slots, items = np.zeros(1, layout.RING), np.zeros(2, layout.EVENT), np.zeros(1, layout.EVENT)
     push(ring, slots, items)
     pop(ring, slots, items)
+    has_items(ring)
