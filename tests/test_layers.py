@@ -13,7 +13,10 @@ ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {  # besides itself and the standard library; nobody imports scripts, tests or perf
     "shm": {"llvmlite", "numba", "numpy"},
     "engine": {"msgspec", "numba", "numpy", "shm"},
-    "gateway": {"aiofastnet", "httptools", "msgspec", "numba", "numpy", "picows", "shm", "uvloop"},
+    "gateway": {
+        *("aiofastnet", "coincurve", "Crypto", "httptools", "msgspec", "numba", "numpy", "picows"),
+        *("shm", "uvloop"),
+    },
 }
 ORDER = {  # a module imports only what stands before it in its package; a new file takes its place
     "shm": "constants codes kernel units layout atomics seqlock spsc broadcast wait index rows region stats",
@@ -22,10 +25,12 @@ ORDER = {  # a module imports only what stands before it in its package; a new f
     "follow.records follow.scan follow.intern follow.events follow.decode follow.snapshot follow.parse "
     "follow.tail follow.join follow.bootstrap follow.meta follow.checkpoint follow.check follow.watch "
     "follow.follower follow.runner follow.__main__",
-    "gateway": "errors schema codec numbers encode world interest channels rings fanout readers notices feed "
-    "session info http accept ws application front server __main__",
+    "gateway": "errors schema codec actions signing numbers encode world interest channels rings fanout "
+    "readers notices feed session info http accept ws application front server __main__",
 }
 ONLY_IN = {  # a library, and the only files that may import it
+    "Crypto": {"gateway/signing.py"},
+    "coincurve": {"gateway/signing.py"},
     "httptools": {"gateway/front.py", "gateway/http.py"},
     "llvmlite": {"shm/atomics.py", "shm/wait.py"},
     "picows": {"gateway/ws.py"},
@@ -36,8 +41,8 @@ PURE = {  # modules that know no clock, no chance, no outside world
     "engine": "state book history publish apply image verify "
     "exchange.records exchange.state "
     "follow.records follow.scan follow.intern follow.events follow.decode follow.parse follow.join",
-    "gateway": "errors schema codec numbers encode world interest channels rings fanout readers notices feed "
-    "session info",
+    "gateway": "errors schema codec actions signing numbers encode world interest channels rings fanout "
+    "readers notices feed session info",
 }
 OUTSIDE = {"asyncio", "os", "random", "secrets", "socket", "subprocess", "threading", "time"}
 
