@@ -21,7 +21,9 @@ HEAP = record(
     ("schedule_ms", "i8"),  # the earliest of all scheduled cancels; 0: none
     ("action_code", "i8"),  # codes.Refusal of the action under way
     ("action_account", "i8"),  # who it is for
-    ("action_signer", "i8"),
+    ("action_request", "i8"),  # by which its further commands are known
+    ("action_gateway", "i8"),
+    ("action_place", "i8"),
     ("touched_accounts", "i8"),
     ("touched_positions", "i8"),
     ("outcomes", "i8"),  # written by the call under way
@@ -43,6 +45,7 @@ MARKET = record(
     ("reference_price", "i8"),
     ("open_interest", "i8"),
     ("value_max", "i8"),  # of one limit order
+    ("is_touched", "i8"),  # traded in the block under way
     ("name", "u1", c.TEXT_BYTES),
 )
 ORDER = record(
@@ -138,7 +141,9 @@ class Kind(IntEnum):
     # at the end of a block, absolute, for all that the block has touched:
     FUNDS = 9
     POSITION = 10
-    BLOCK = 11  # the block is whole: `order` is its height, `price` the last sequence in it, `digest` so far
+    BLOCK = (
+        11  # the block is whole: `order` is its height, `price` its last sequence, `amount` the digest before
+    )
 
 
 OUTCOME = record(

@@ -10,7 +10,7 @@ import numpy as np
 from engine.exchange import records
 from engine.state import EXTENT_CLASSES, power_of_two
 from shm import constants as c
-from shm.layout import ACK, LEVEL, NO_ACCOUNT, NO_SLOT, SIDE
+from shm.layout import ACK, LEVEL, SIDE
 
 FEE_ACCOUNT = 0  # row of the account that all fees go to
 FEE_ADDRESS = bytes([0xFE]) * c.ADDRESS_BYTES
@@ -24,7 +24,7 @@ class Capacity(NamedTuple):
     orders: int = c.EXCHANGE_ORDERS_MAX
     levels: int = c.LEVELS_MAX
     agents: int = c.AGENTS_MAX
-    outcomes: int = 1 << 16  # of one call
+    outcomes: int = 1 << 16  # of one call, besides those that one command can have
     commands: int = 1 << 12  # of one call
 
 
@@ -57,10 +57,12 @@ class State(NamedTuple):
     acks: np.ndarray
 
 
-def allocate(capacity: Capacity = Capacity()) -> State:
+def allocate(capacity: Capacity) -> State:
     """Make the state before the first command: no market, and one account, which takes the fees."""
     signers = capacity.accounts + capacity.agents
-    outcomes = np.zeros(capacity.outcomes, records.OUTCOME)
+    # a sweep can end every order, and a block's end tells of all it touched; unused pages cost nothing
+    room = capacity.outcomes + 4 * capacity.orders + 2 * capacity.accounts
+    outcomes = np.zeros(room, records.OUTCOME)
     state = State(
         heap=np.zeros(1, records.HEAP),
         status=np.zeros(1, records.STATUS),

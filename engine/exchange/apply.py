@@ -1,0 +1,288 @@
+"""The exchange: sequenced commands in, outcomes and acks out. A function of the state and the commands alone.
+
+No clock (a command carries its time), no I/O, no chance, no allocation. Whatever a command holds, it is
+either taken whole or refused whole, and the state stays sound.
+"""
+
+import numpy as np
+
+from engine.exchange import matching, money, signers
+from engine.exchange.outcomes import answer, emit, seal, touch_account
+from engine.exchange.records import Kind
+from engine.exchange.state import FEE_ADDRESS, TINY, allocate
+from shm.codes import Ack, Ask, Command, Refusal
+from shm.constants import PERP_DECIMALS
+from shm.kernel import copy_bytes, entry, inner
+from shm.layout import COMMAND, NO_ACCOUNT, NO_SLOT
+
+LEVERAGE_MAX = 50
+RATE_MAX = 100_000
+SCHEDULE_AHEAD_MS = 5000
+SCHEDULES_A_DAY = 10
+OUTCOMES_AN_ORDER = 2
+OUTCOMES_A_COMMAND = 16
+VALUE_MAX_BY_LEVERAGE = ((25, 150_000_000), (20, 50_000_000), (10, 20_000_000), (0, 5_000_000))
+USD = 10**6
+
+_FEE_ADDRESS = np.frombuffer(FEE_ADDRESS, np.uint8)
+
+
+@entry
+def apply_commands(state, commands, count):
+    """Apply the first `count` of commands (COMMAND[], stamped); return how many of them were applied.
+
+    Fewer only where there is no room for more outcomes or acks: take what there is, and call again. What is
+    left of an action is decided as it began. state.heap says how many outcomes and acks this call gave.
+    """
+    heap = state.heap[0]
+    heap.outcomes, heap.acks = 0, 0
+    if state.status[0].account_count == 0:
+        signers.make_account(state, _FEE_ADDRESS, NO_ACCOUNT)
+        seal(state, 0)
+    for i in range(count):
+        command, first = commands[i], heap.outcomes
+        if heap.acks == len(state.acks) or first + _outcomes_max(state, command) > len(state.outcomes):
+            return i
+        heap.sequence, heap.time_ns = command.sequence, command.time_ns
+        _apply(state, command)
+        seal(state, first)
+    return count
+
+
+@inner
+def _outcomes_max(state, command):
+    """How many outcomes the command can have: every open order fills or ends at most once."""
+    heap, status = state.heap[0], state.status[0]
+    most = OUTCOMES_AN_ORDER * status.order_count + OUTCOMES_A_COMMAND
+    if command.kind == Command.END_BLOCK:
+        most += heap.touched_accounts + heap.touched_positions + 2 * status.order_count + status.market_count
+    return most
+
+
+@inner
+def _apply(state, command):
+    kind = command.kind
+    if kind >= Command.ADD_MARKET:
+        _operate(state, command)
+        return
+    heap = state.heap[0]
+    if command.place == 0:
+        signers.open_action(state, command)
+    elif not signers.goes_on(state, command):
+        heap.action_code = Refusal.NOT_A_COMMAND
+    if heap.action_code != Refusal.NONE:
+        answer(state, command, Ack.REFUSED, heap.action_code, 0, 0, 0)
+        return
+    account = heap.action_account
+    knows_market = 0 <= command.market < state.status[0].market_count
+    if kind == Command.ORDER:
+        _order(state, command, account, knows_market)
+    elif kind == Command.MODIFY:
+        _modify(state, command, account, knows_market)
+    elif kind == Command.CANCEL or kind == Command.CANCEL_CLOID:
+        _cancel(state, command, account, knows_market)
+    elif kind == Command.CANCEL_ALL:
+        count = matching.end_all(state, account, matching.CANCELED)
+        answer(state, command, Ack.DONE, Refusal.NONE, 0, count, 0)
+    else:
+        _finish(state, command, _change_account(state, command, account, knows_market))
+
+
+@inner
+def _finish(state, command, code):
+    """Answer a command that is either done or refused."""
+    answer(state, command, Ack.DONE if code == Refusal.NONE else Ack.REFUSED, code, 0, 0, 0)
+
+
+@inner
+def _order(state, command, account, knows_market):
+    if not knows_market:
+        answer(state, command, Ack.REFUSED, Refusal.ORDER_MARKET, 0, 0, 0)
+        return
+    heap = state.heap[0]
+    heap.orders += 1
+    oid = heap.orders
+    code, quantity = matching.judge(state, command, account, NO_SLOT)
+    if code == Refusal.NONE:
+        matching.place(state, command, account, oid, quantity)
+    else:
+        matching.refuse(state, command, account, oid, code)
+
+
+@inner
+def _modify(state, command, account, knows_market):
+    """Cancel and replace: a new oid, a new place in the queue. If that is refused, the old one stays."""
+    if not knows_market:
+        answer(state, command, Ack.REFUSED, Refusal.ORDER_MARKET, 0, 0, 0)
+        return
+    old = matching.find_open(state, account, command, command.flags & Ask.BY_CLOID != 0)
+    if old == NO_SLOT and command.flags & Ask.ALWAYS_PLACE == 0:
+        answer(state, command, Ack.REFUSED, Refusal.MODIFY_GONE, 0, 0, 0)
+        return
+    heap = state.heap[0]
+    heap.orders += 1
+    oid = heap.orders
+    code, quantity = matching.judge(state, command, account, old)
+    if code != Refusal.NONE:
+        matching.refuse(state, command, account, oid, code)
+        return
+    if old != NO_SLOT:
+        matching.end(state, old, matching.CANCELED)
+    matching.place(state, command, account, oid, quantity)
+
+
+@inner
+def _cancel(state, command, account, knows_market):
+    if not knows_market:
+        answer(state, command, Ack.REFUSED, Refusal.ORDER_MARKET, 0, 0, 0)
+        return
+    slot = matching.find_open(state, account, command, command.kind == Command.CANCEL_CLOID)
+    if slot == NO_SLOT or state.orders[slot].market != command.market:
+        answer(state, command, Ack.REFUSED, Refusal.GONE, 0, 0, 0)
+        return
+    oid = state.orders[slot].order
+    matching.end(state, slot, matching.CANCELED)
+    answer(state, command, Ack.DONE, Refusal.NONE, oid, 0, 0)
+
+
+@inner
+def _change_account(state, command, account, knows_market):
+    kind = command.kind
+    if kind == Command.NOOP:
+        return Refusal.NONE
+    if kind == Command.SCHEDULE_CANCEL:
+        return _schedule(state, command, account)
+    if kind == Command.USD_SEND:
+        return money.send(state, command, account)
+    if kind == Command.APPROVE_AGENT:
+        return signers.approve_agent(state, command, account)
+    if kind == Command.CREATE_SUB:
+        return signers.create_sub(state, command, account)
+    if kind == Command.SUB_TRANSFER:
+        return money.transfer_sub(state, command, account)
+    if kind != Command.UPDATE_LEVERAGE and kind != Command.ISOLATED_MARGIN:
+        return Refusal.NOT_A_COMMAND
+    if not knows_market:
+        return Refusal.UNKNOWN_MARKET
+    if kind == Command.UPDATE_LEVERAGE:
+        return money.update_leverage(state, command, account)
+    return money.isolated_margin(state, command, account)
+
+
+# --- scheduled cancels --------------------------------------------------------------------------------------
+
+
+@inner
+def _schedule(state, command, account):
+    """Cancel all the account's orders at a time, unless it says otherwise before; 0: not any more."""
+    row, now_ms, at_ms = state.accounts[account], command.time_ns // 1_000_000, command.amount
+    if at_ms != 0:
+        if at_ms < now_ms + SCHEDULE_AHEAD_MS:
+            return Refusal.SCHEDULE_SOON
+        if row.schedule_day == now_ms // signers.DAY_MS and row.schedule_count >= SCHEDULES_A_DAY:
+            return Refusal.SCHEDULE_OFTEN
+    row.schedule_ms = at_ms
+    heap = state.heap[0]
+    if at_ms != 0 and (heap.schedule_ms == 0 or at_ms < heap.schedule_ms):
+        heap.schedule_ms = at_ms
+    touch_account(state, account)
+    return Refusal.NONE
+
+
+@inner
+def _fire_schedules(state, now_ms):
+    heap, next_ms = state.heap[0], 0
+    for account in range(state.status[0].account_count):
+        row = state.accounts[account]
+        if 0 < row.schedule_ms <= now_ms:
+            day = now_ms // signers.DAY_MS
+            if row.schedule_day != day:
+                row.schedule_day, row.schedule_count = day, 0
+            row.schedule_count += 1
+            row.schedule_ms = 0
+            touch_account(state, account)
+            matching.end_all(state, account, matching.SCHEDULED)
+        if row.schedule_ms > 0 and (next_ms == 0 or row.schedule_ms < next_ms):
+            next_ms = row.schedule_ms
+    heap.schedule_ms = next_ms
+
+
+# --- the operator's -----------------------------------------------------------------------------------------
+
+
+@inner
+def _operate(state, command):
+    kind = command.kind
+    if kind == Command.ADD_MARKET:
+        code = _add_market(state, command)
+    elif kind == Command.DEPOSIT:
+        code = money.deposit(state, command)
+    elif kind == Command.WITHDRAW:
+        code = money.withdraw(state, command)
+    elif kind == Command.END_BLOCK:
+        _end_block(state, command)
+        code = Refusal.NONE
+    else:
+        code = Refusal.NOT_A_COMMAND
+    _finish(state, command, code)
+
+
+@inner
+def _add_market(state, command):
+    status = state.status[0]
+    decimals, leverage, maker, taker = command.side, command.amount, command.quantity, command.order
+    if decimals > PERP_DECIMALS or leverage < 1 or leverage > LEVERAGE_MAX:
+        return Refusal.AMOUNT
+    if maker < -RATE_MAX or maker > RATE_MAX or taker < -RATE_MAX or taker > RATE_MAX:
+        return Refusal.AMOUNT
+    if command.price < 1 or command.price > matching.PRICE_MAX:
+        return Refusal.AMOUNT
+    if status.market_count == len(state.markets):
+        return Refusal.TABLE_FULL
+    market = status.market_count
+    status.market_count += 1
+    row = state.markets[market]
+    row.price_unit, row.size_decimals = 10 ** (PERP_DECIMALS - decimals), decimals
+    row.max_leverage, row.maker_rate, row.taker_rate = leverage, maker, taker
+    row.reference_price, row.value_max = command.price, 0
+    for least, dollars in VALUE_MAX_BY_LEVERAGE:
+        if row.value_max == 0 and leverage >= least:
+            row.value_max = dollars * USD
+    copy_bytes(row.name, command.text)
+    tell_market(state, market)
+    return Refusal.NONE
+
+
+@inner
+def tell_market(state, market):
+    row = state.markets[market]
+    outcome = emit(state, Kind.MARKET, NO_ACCOUNT, market)
+    outcome.order, outcome.price, outcome.quantity = row.size_decimals, row.reference_price, row.open_interest
+    outcome.original, outcome.placed_ms, outcome.trade = row.maker_rate, row.taker_rate, row.max_leverage
+    copy_bytes(outcome.text, row.name)
+
+
+@inner
+def _end_block(state, command):
+    """Tell all that the block has touched as it stands now, and close it."""
+    heap = state.heap[0]
+    now_ms = command.time_ns // 1_000_000
+    if 0 < heap.schedule_ms <= now_ms:
+        _fire_schedules(state, now_ms)
+    for i in range(heap.touched_accounts):
+        money.tell_account(state, state.touched_accounts[i])
+    for i in range(heap.touched_positions):
+        money.tell_position(state, state.touched_positions[i])
+    heap.touched_accounts, heap.touched_positions = 0, 0
+    for market in range(state.status[0].market_count):
+        if state.markets[market].is_touched:
+            state.markets[market].is_touched = 0
+            tell_market(state, market)
+    heap.height += 1
+    outcome = emit(state, Kind.BLOCK, NO_ACCOUNT, -1)
+    outcome.order, outcome.price, outcome.amount = heap.height, command.sequence, heap.digest
+
+
+def warm() -> None:
+    """Compile the entry point."""
+    apply_commands(allocate(TINY), np.zeros(0, COMMAND), 0)

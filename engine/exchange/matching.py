@@ -1,0 +1,383 @@
+"""Orders: judged whole before anything changes, then matched by price and time, then at rest or at an end.
+
+`judge` says why an order is refused and touches nothing; `place` cannot fail. What an order does to others
+(fills, ends) and what becomes of itself are outcomes, in the order in which they happen.
+"""
+
+import numpy as np
+
+from engine import book
+from engine.exchange import cloids, money
+from engine.exchange.outcomes import answer, emit
+from engine.exchange.records import Kind
+from shm import index
+from shm.codes import NAMES, REFUSED_AS, Ack, Ask, Flag, Refusal, Side, Status, Tif
+from shm.kernel import copy_bytes, inner
+from shm.layout import NO_SLOT
+
+QUANTITY_MAX = PRICE_MAX = 10**15
+FIGURES = 10**5  # a price has at most five significant figures, or is whole dollars
+VALUE_MIN = 10 * 10**6
+MARKET_VALUE_PART = 10  # a market order may be worth a tenth of the largest limit order
+ORDERS_MIN, ORDERS_MAX = 1000, 5000  # open orders of an account
+ORDER_VOLUME = 5_000_000 * 10**6  # traded, for each open order above ORDERS_MIN
+TRADE_BITS = 50
+
+CANCELED = int(Status.CANCELED)
+SELF_TRADE = NAMES.index("selfTradeCanceled")
+REDUCE_ONLY_CANCELED = NAMES.index("reduceOnlyCanceled")
+SCHEDULED = NAMES.index("scheduledCancel")
+_REFUSED_AS = np.array(  # rows of NAMES, by Refusal
+    [NAMES.index(REFUSED_AS.get(code, "rejected")) for code in range(max(Refusal) + 1)], np.uint16
+)
+
+
+@inner
+def trade_id(buyer, seller):
+    """The wire's tid of the trade between two orders (oids): 50 bits; two orders trade at most once."""
+    return index.mix(index.mix(buyer) ^ seller) & ((1 << TRADE_BITS) - 1)
+
+
+# --- judging ------------------------------------------------------------------------------------------------
+
+
+@inner
+def judge(state, command, account, replaced):
+    """Return (Refusal, quantity to place). replaced: slot of the order that this one replaces, or NO_SLOT."""
+    market, price, quantity = state.markets[command.market], command.price, command.quantity
+    position = state.positions[money.position_of(state, account, command.market)]
+    reduces = command.flags & Ask.REDUCE_ONLY != 0
+    if command.flags & Ask.IS_TRIGGER:
+        return Refusal.TRIGGER, 0
+    if quantity <= 0 or quantity > QUANTITY_MAX:
+        return Refusal.SIZE, 0
+    if not is_legal_price(price, market.price_unit):
+        return Refusal.PRICE, 0
+    value_max = market.value_max // MARKET_VALUE_PART if command.tif == Tif.MARKET else market.value_max
+    if price > value_max // quantity:
+        return Refusal.VALUE_MAX, 0
+    closable = _closable(position.size, command.side)
+    if reduces:
+        if closable == 0:
+            return Refusal.REDUCE_ONLY, 0
+        quantity = min(quantity, closable)
+    if price * quantity < VALUE_MIN and not (reduces and quantity == closable):
+        return Refusal.VALUE_MIN, 0
+    if 5 * price < market.reference_price or 5 * price > 9 * market.reference_price:
+        return Refusal.PRICE_FAR, 0
+    code = _judge_room(state, command, account, replaced, reduces)
+    if code == Refusal.NONE:
+        code = _judge_crossing(state, command)
+    if code == Refusal.NONE and not reduces and not _is_covered(state, command, account, replaced, quantity):
+        code = Refusal.MARGIN
+    return code, quantity
+
+
+@inner
+def is_legal_price(price, unit):
+    """Whole dollars (`unit`), or at most five significant figures."""
+    if price <= 0 or price > PRICE_MAX:
+        return False
+    step = 1
+    while price >= FIGURES * step:
+        step *= 10
+    return price % unit == 0 or price % step == 0
+
+
+@inner
+def _closable(size, side):
+    """How much of a position an order of this side can close."""
+    return max(0, -size) if side == Side.BUY else max(0, size)
+
+
+@inner
+def _judge_room(state, command, account, replaced, reduces):
+    row = state.accounts[account]
+    if command.tif == Tif.GTC or command.tif == Tif.ALO:
+        count = row.order_count - (replaced != NO_SLOT)
+        most = min(ORDERS_MAX, ORDERS_MIN + row.volume // ORDER_VOLUME)
+        if count >= most or (reduces and count >= ORDERS_MIN):
+            return Refusal.OPEN_ORDERS
+    if command.flags & Ask.HAS_CLOID:
+        known = cloids.find(state, account, command.text)
+        if known != NO_SLOT and known != replaced:
+            return Refusal.CLOID
+    if state.heap[0].free_orders == 0 or not _has_level(state, command.market, command.side):
+        return Refusal.ORDERS_FULL
+    return Refusal.NONE
+
+
+@inner
+def _has_level(state, market, side):
+    """Whether one more level fits; a side that is full grows now, so that it cannot fail later."""
+    row = state.sides[2 * market + side]
+    return row.count < row.capacity or book.grow_side(state, row)
+
+
+@inner
+def _judge_crossing(state, command):
+    market, side, price, tif = command.market, command.side, command.price, command.tif
+    best = best_price(state, market, 1 - side)
+    crosses = best > 0 and (price >= best if side == Side.BUY else price <= best)
+    if tif == Tif.ALO and crosses:
+        return Refusal.POST_ONLY
+    if tif == Tif.MARKET and best == 0:
+        return Refusal.LIQUIDITY
+    if (tif == Tif.IOC or tif == Tif.MARKET) and not crosses:
+        return Refusal.IOC
+    return Refusal.NONE
+
+
+@inner
+def best_price(state, market, side):
+    """The best price of a side; 0 if it is empty."""
+    row = state.sides[2 * market + side]
+    return state.levels[row.offset + row.count - 1].price if row.count > 0 else 0
+
+
+@inner
+def _is_covered(state, command, account, replaced, quantity):
+    market, at = state.markets[command.market], money.position_of(state, account, command.market)
+    position = state.positions[at]
+    value = command.price * quantity
+    buys, sells = position.buys, position.sells
+    if replaced != NO_SLOT:
+        old = state.orders[replaced]
+        if old.market == command.market and old.flags & Flag.REDUCE_ONLY == 0:
+            if old.side == Side.BUY:
+                buys -= old.price * old.quantity
+            else:
+                sells -= old.price * old.quantity
+    if command.side == Side.BUY:
+        buys += value
+    else:
+        sells += value
+    fee = money.ceil_div(value * max(market.taker_rate, 0), money.RATE_UNIT)
+    return money.covers(state, at, buys, sells, money.leverage_of(state, position, command.market), fee)
+
+
+# --- placing ------------------------------------------------------------------------------------------------
+
+
+@inner
+def place(state, command, account, oid, quantity):
+    """Match the order, which was judged, and let its rest rest; answer the command."""
+    heap = state.heap[0]
+    heap.filled, heap.filled_notional = 0, 0
+    remaining = _match(state, command, account, oid, quantity)
+    may_rest = command.tif == Tif.GTC or command.tif == Tif.ALO
+    if remaining > 0 and may_rest:
+        _rest(state, command, account, oid, remaining, quantity)
+        answer(state, command, Ack.RESTING, Refusal.NONE, oid, heap.filled, heap.filled_notional)
+    elif heap.filled > 0:
+        outcome = _tell(state, Kind.ENDED, command, account, oid)
+        outcome.quantity, outcome.original, outcome.flags = remaining, quantity, outcome.flags | Flag.CROSSED
+        outcome.status = CANCELED if remaining > 0 else Status.FILLED
+        answer(state, command, Ack.FILLED, Refusal.NONE, oid, heap.filled, heap.filled_notional)
+    else:
+        refuse(state, command, account, oid, Refusal.IOC)
+
+
+@inner
+def refuse(state, command, account, oid, code):
+    """Tell that the order never was, and answer so."""
+    outcome = _tell(state, Kind.REFUSED, command, account, oid)
+    outcome.quantity, outcome.original, outcome.code = command.quantity, command.quantity, code
+    outcome.status = _REFUSED_AS[outcome.code]
+    bid, ask = 0, 0
+    if code == Refusal.POST_ONLY:
+        bid = best_price(state, command.market, Side.BUY)
+        ask = best_price(state, command.market, Side.SELL)
+    answer(state, command, Ack.REFUSED, code, oid, bid, ask)
+
+
+@inner
+def _tell(state, kind, command, account, oid):
+    """An outcome about the order that a command asks for."""
+    outcome = emit(state, kind, account, command.market)
+    outcome.order, outcome.price, outcome.side, outcome.tif = oid, command.price, command.side, command.tif
+    outcome.placed_ms, outcome.flags = command.time_ns // 1_000_000, _flags_of(command)
+    if command.flags & Ask.HAS_CLOID:
+        copy_bytes(outcome.text, command.text)
+    return outcome
+
+
+@inner
+def _flags_of(command):
+    flags = Flag.REDUCE_ONLY if command.flags & Ask.REDUCE_ONLY else 0
+    return flags | (Flag.HAS_CLOID if command.flags & Ask.HAS_CLOID else 0)
+
+
+@inner
+def _match(state, command, account, oid, quantity):
+    """Trade with the other side as far as the limit reaches; return what remains."""
+    market, side, limit, remaining = command.market, command.side, command.price, quantity
+    other = state.sides[2 * market + 1 - side]
+    while remaining > 0 and other.count > 0:
+        level = state.levels[other.offset + other.count - 1]
+        if (level.price > limit) if side == Side.BUY else (level.price < limit):
+            break
+        slot = level.head
+        maker = state.orders[slot]
+        if maker.account == account:
+            end(state, slot, SELF_TRADE)
+            continue
+        traded = min(remaining, maker.quantity)
+        if maker.flags & Flag.REDUCE_ONLY:
+            at = money.position_of(state, maker.account, market)
+            traded = min(traded, _closable(state.positions[at].size, maker.side))
+            if traded == 0:
+                end(state, slot, REDUCE_ONLY_CANCELED)
+                continue
+        remaining -= traded
+        _trade(state, command, account, oid, slot, traded, remaining)
+    return remaining
+
+
+@inner
+def _trade(state, command, account, oid, slot, quantity, remaining):
+    """Trade `quantity` with the resting order in `slot`; `remaining` is left of the taker."""
+    maker, market, side = state.orders[slot], state.markets[command.market], command.side
+    price, maker_account = maker.price, maker.account
+    heap, notional = state.heap[0], maker.price * quantity
+    heap.filled += quantity
+    heap.filled_notional += notional
+    market.reference_price, market.is_touched = price, 1
+    maker_fee, taker_fee = money.fees_of(market, notional)
+    money.take_fee(state, maker_fee + taker_fee)
+    trade = trade_id(oid, maker.order) if side == Side.BUY else trade_id(maker.order, oid)
+
+    at = money.position_of(state, maker_account, command.market)
+    outcome = _tell_open(state, Kind.FILLED, slot)
+    outcome.start, outcome.trade, outcome.fee, outcome.other = (
+        state.positions[at].size,
+        trade,
+        maker_fee,
+        account,
+    )
+    outcome.quantity, outcome.original = quantity, maker.quantity - quantity
+    outcome.done = outcome.original == 0
+    outcome.status = Status.FILLED if outcome.done else 0
+    outcome.amount = money.settle(state, at, maker.side, price, quantity, maker_fee)
+    _fill_order(state, slot, at, quantity, notional)
+
+    mine = money.position_of(state, account, command.market)
+    outcome = _tell(state, Kind.FILLED, command, account, oid)
+    outcome.start, outcome.trade, outcome.fee = state.positions[mine].size, trade, taker_fee
+    outcome.price, outcome.quantity, outcome.original = price, quantity, remaining
+    outcome.other, outcome.flags = maker_account, outcome.flags | Flag.CROSSED
+    outcome.done = remaining == 0
+    outcome.status = Status.FILLED if outcome.done else 0
+    outcome.amount = money.settle(state, mine, side, price, quantity, taker_fee)
+    money.reserve(state, mine, state.positions[mine].buys, state.positions[mine].sells)
+    _end_reducing(state, maker_account, command.market)
+    _end_reducing(state, account, command.market)
+
+
+@inner
+def _fill_order(state, slot, at, quantity, notional):
+    """Take a fill off the resting order in `slot`; it leaves when nothing remains. at: its position."""
+    order = state.orders[slot]
+    if order.flags & Flag.REDUCE_ONLY:
+        notional = 0
+    if order.quantity > quantity:
+        book.resize(state, slot, order.quantity - quantity)
+    else:
+        _leave(state, slot)
+    money.open_interest(state, at, order.side, -notional)
+
+
+@inner
+def _end_reducing(state, account, market):
+    """End the account's reduce-only orders in a market whose position they cannot reduce any more."""
+    if state.accounts[account].reduce_count == 0:
+        return
+    size = state.positions[money.position_of(state, account, market)].size
+    slot = state.accounts[account].first_order
+    while slot != NO_SLOT:
+        order, following = state.orders[slot], state.orders[slot].account_next
+        if order.market == market and order.flags & Flag.REDUCE_ONLY and _closable(size, order.side) == 0:
+            end(state, slot, REDUCE_ONLY_CANCELED)
+        slot = following
+
+
+@inner
+def _rest(state, command, account, oid, remaining, original):
+    slot = book.take_slot(state)
+    order, facts = state.orders[slot], state.facts[slot]
+    order.order, order.price, order.quantity, order.original = oid, command.price, remaining, original
+    order.account, order.market, order.side, order.tif = account, command.market, command.side, command.tif
+    order.flags = _flags_of(command)
+    facts.placed_ms = command.time_ns // 1_000_000
+    facts.builder_fee = 0
+    if command.flags & Ask.HAS_BUILDER:
+        copy_bytes(facts.builder, command.builder)
+        facts.builder_fee = command.amount
+    book.rest(state, slot)
+    if order.flags & Flag.HAS_CLOID:
+        copy_bytes(facts.cloid, command.text)
+        cloids.add(state, slot)
+    if order.flags & Flag.REDUCE_ONLY:
+        state.accounts[account].reduce_count += 1
+    else:
+        at = money.position_of(state, account, command.market)
+        money.open_interest(state, at, order.side, order.price * remaining)
+    outcome = _tell(state, Kind.OPENED, command, account, oid)
+    outcome.quantity, outcome.original = remaining, original
+
+
+# --- ending -------------------------------------------------------------------------------------------------
+
+
+@inner
+def end(state, slot, status):
+    """End the open order in `slot`, with a row of NAMES to say how."""
+    order = state.orders[slot]
+    outcome = _tell_open(state, Kind.ENDED, slot)
+    outcome.price, outcome.quantity, outcome.original = order.price, order.quantity, order.original
+    outcome.status = status
+    value = 0 if order.flags & Flag.REDUCE_ONLY else order.price * order.quantity
+    at = money.position_of(state, order.account, order.market)
+    _leave(state, slot)
+    money.open_interest(state, at, order.side, -value)
+
+
+@inner
+def end_all(state, account, status):
+    """End all open orders of the account, oldest first; return how many there were."""
+    count = 0
+    while state.accounts[account].first_order != NO_SLOT:
+        end(state, state.accounts[account].first_order, status)
+        count += 1
+    return count
+
+
+@inner
+def _leave(state, slot):
+    order = state.orders[slot]
+    if order.flags & Flag.HAS_CLOID:
+        cloids.remove(state, slot)
+    if order.flags & Flag.REDUCE_ONLY:
+        state.accounts[order.account].reduce_count -= 1
+    book.leave(state, slot)
+
+
+@inner
+def _tell_open(state, kind, slot):
+    """An outcome about the open order in `slot`."""
+    order, facts = state.orders[slot], state.facts[slot]
+    outcome = emit(state, kind, order.account, order.market)
+    outcome.order, outcome.price, outcome.side, outcome.tif = order.order, order.price, order.side, order.tif
+    outcome.placed_ms, outcome.flags = facts.placed_ms, order.flags
+    if order.flags & Flag.HAS_CLOID:
+        copy_bytes(outcome.text, facts.cloid)
+    return outcome
+
+
+@inner
+def find_open(state, account, command, by_cloid):
+    """Return the slot of the account's open order that the command means, or NO_SLOT."""
+    if by_cloid:
+        return cloids.find(state, account, command.of)
+    slot = index.find_order(state.order_index, state.orders, command.order)
+    return slot if slot != NO_SLOT and state.orders[slot].account == account else NO_SLOT
