@@ -214,7 +214,7 @@ def _on_new(state, diff, statuses, height, time_ns):
         return True
     order = state.rows.orders[slot]
     if not _describe(state, order, diff, statuses, known, time_ns):
-        _give_back(state, slot)
+        book.give_back(state.rows, slot)
         publish.doubt(state, diff.market, Stale.CORRUPT, height, time_ns)
         return True
     publish.touch_market(state, order.market)
@@ -223,17 +223,10 @@ def _on_new(state, diff, statuses, height, time_ns):
         publish.touch_account(state, state.rows.orders[known].account)
         book.leave(state.rows, known)
     if not book.rest(state.rows, slot):
-        _give_back(state, slot)
+        book.give_back(state.rows, slot)
         heap.full += 1
         publish.doubt(state, diff.market, Stale.CAPACITY, height, time_ns)
     return True
-
-
-@inner
-def _give_back(state, slot):
-    heap = state.rows.heap[0]
-    state.rows.free_orders[heap.free_orders] = slot
-    heap.free_orders += 1
 
 
 @inner

@@ -123,10 +123,16 @@ def free_slot(rows, slot):
     index.remove_order(rows.order_index, rows.orders, order.order)
     unlink_account(rows, slot)
     order.state = OrderState.FREE
+    give_back(rows, slot)
+    rows.status[0].order_count -= 1
+
+
+@inner
+def give_back(rows, slot):
+    """Put a slot that holds no order back among the free ones."""
     heap = rows.heap[0]
     rows.free_orders[heap.free_orders] = slot
     heap.free_orders += 1
-    rows.status[0].order_count -= 1
 
 
 @inner

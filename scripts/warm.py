@@ -30,6 +30,7 @@ MODULES = [
     "engine.follow.parse",
     "gateway.encode",
     "engine.apply",
+    "engine.exchange.project",
     "engine.image",
     "engine.publish",
     "shm.rows",

@@ -1,0 +1,416 @@
+"""Outcomes in, and the world that readers see is what they tell: the other source beside a node's blocks.
+
+An outcome carries all that it changes, so nothing of the core is read here, and a world made of the outcomes
+of a journal is the world that was. Rows are bracketed from the first outcome that touches them to the end of
+their block; what a block changed is seen when its BLOCK has come (engine/publish.py).
+"""
+
+import numpy as np
+
+from engine import book, history, publish
+from engine.exchange import candles
+from engine.exchange.records import OUTCOME, Kind
+from engine.exchange.state import TINY
+from engine.exchange.world import allocate, capacity_for
+from shm import atomics, broadcast, index
+from shm.codes import (
+    NAMES,
+    TIF_GTC,
+    TYPE_LIMIT,
+    Condition,
+    EventKind,
+    Flag,
+    MarketKind,
+    Side,
+    Stale,
+    Status,
+    Tif,
+)
+from shm.constants import PERP_DECIMALS, PLACES, USD_PLACES
+from shm.kernel import clear_bytes, copy_bytes, entry, inner
+from shm.layout import NO_ACCOUNT, NO_MARKET, NO_SLOT
+
+TYPE_MARKET = NAMES.index("Market")
+OPEN_LONG, OPEN_SHORT = NAMES.index("Open Long"), NAMES.index("Open Short")
+CLOSE_LONG, CLOSE_SHORT = NAMES.index("Close Long"), NAMES.index("Close Short")
+LONG_TO_SHORT, SHORT_TO_LONG = NAMES.index("Long > Short"), NAMES.index("Short > Long")
+USDC = NAMES.index("USDC")
+MONEY_UNIT = 10 ** (PLACES - USD_PLACES)  # of a fill, in units of a ledger
+NO_TWAP = -1
+MAKER, TAKER = 0, 1
+FACTS = Flag.REDUCE_ONLY | Flag.HAS_CLOID  # flags that stay with an order
+WORD_BYTES, BYTE_BITS, BYTE = 8, 8, 255
+
+
+@entry
+def project(world, outcomes, count):
+    """Show outcomes[:count] (OUTCOME[]), which follow those of the call before: of any part of a block, or
+    of several."""
+    for i in range(count):
+        outcome = outcomes[i]
+        kind = outcome.kind
+        if world.state.rows.status[0].sequence % 2 == 0:
+            publish.begin_block(world.state)
+        if kind == Kind.FILLED:
+            _on_filled(world, outcome)
+        elif kind == Kind.OPENED:
+            _on_opened(world, outcome)
+        elif kind == Kind.ENDED:
+            _on_ended(world, outcome)
+        elif kind == Kind.REFUSED:
+            _on_refused(world, outcome)
+        elif kind == Kind.FUNDS:
+            _on_funds(world, outcome)
+        elif kind == Kind.POSITION:
+            _on_position(world, outcome)
+        elif kind == Kind.MARKET:
+            _on_market(world, outcome)
+        elif kind == Kind.MONEY:
+            _on_money(world, outcome)
+        elif kind == Kind.AGENT:
+            _on_agent(world, outcome)
+        elif kind == Kind.ACCOUNT:
+            _on_account(world, outcome)
+        elif kind == Kind.BLOCK:
+            _on_block(world, outcome)
+
+
+@inner
+def _height(world):
+    """The height of the block under way."""
+    return world.state.rows.status[0].height + 1
+
+
+@inner
+def _tell(world, kind, outcome):
+    """Return the next event, of this kind, time, market and account; the rest of it is blank."""
+    state = world.state
+    event = publish.emit(state)
+    event.kind, event.height, event.time_ns = kind, _height(world), outcome.time_ns
+    event.market, event.account = outcome.market, outcome.account
+    copy_bytes(event.address, state.rows.accounts[outcome.account].address)
+    return event
+
+
+@inner
+def _on_block(world, outcome):
+    """The block is whole: everything that it changed is seen."""
+    status = world.state.rows.status[0]
+    event = publish.emit(world.state)
+    event.kind, event.height, event.time_ns = EventKind.BLOCK, outcome.order, outcome.time_ns
+    atomics.store_relaxed(status, "command_sequence", outcome.price)
+    atomics.store_relaxed(status, "seen_height", outcome.order)
+    publish.end_block(world.state, outcome.order, outcome.time_ns)
+
+
+# --- orders -------------------------------------------------------------------------------------------------
+
+
+@inner
+def _describe(target, outcome):
+    """Write what an outcome says of its order into an ORDER or an EVENT."""
+    target.order, target.price = outcome.order, outcome.price
+    target.quantity, target.original = outcome.quantity, outcome.original
+    target.trigger_price, target.timestamp_ms = 0, outcome.placed_ms
+    target.market, target.account, target.side = outcome.market, outcome.account, outcome.side
+    target.condition, target.flags = Condition.NONE, outcome.flags & FACTS
+    target.tif = TIF_GTC + outcome.tif
+    target.order_type = TYPE_MARKET if outcome.tif == Tif.MARKET else TYPE_LIMIT
+    copy_bytes(target.cloid, outcome.text)
+
+
+@inner
+def _tell_order(world, slot, kind, outcome):
+    """Tell something of a resting order as it is now; return the event."""
+    event, order = _tell(world, kind, outcome), world.state.rows.orders[slot]
+    event.order, event.price, event.side = order.order, order.price, order.side
+    event.quantity, event.original = order.quantity, order.original
+    event.timestamp_ms, event.flags = order.timestamp_ms, order.flags
+    event.tif, event.order_type = order.tif, order.order_type
+    copy_bytes(event.cloid, order.cloid)
+    return event
+
+
+@inner
+def _on_opened(world, outcome):
+    state = world.state
+    publish.touch_market(state, outcome.market)
+    publish.touch_account(state, outcome.account)
+    slot = book.take_slot(state.rows)
+    if slot == NO_SLOT:
+        _no_room(world, outcome)
+        return
+    _describe(state.rows.orders[slot], outcome)
+    if not book.rest(state.rows, slot):
+        book.give_back(state.rows, slot)
+        _no_room(world, outcome)
+        return
+    _tell_order(world, slot, EventKind.STATUS, outcome).status = Status.OPEN
+    _tell_order(world, slot, EventKind.NEW, outcome)
+
+
+@inner
+def _no_room(world, outcome):
+    """The book lacks an order from here on: say so."""
+    world.state.rows.heap[0].full += 1
+    publish.doubt(world.state, outcome.market, Stale.CAPACITY, _height(world), outcome.time_ns)
+
+
+@inner
+def _on_ended(world, outcome):
+    if outcome.flags & Flag.CROSSED:
+        event = _tell(world, EventKind.STATUS, outcome)
+        _describe(event, outcome)
+        event.status = outcome.status
+        history.end_order(world.state, event, False, world.ended)
+        return
+    state = world.state
+    slot = index.find_order(state.rows.order_index, state.rows.orders, outcome.order)
+    if slot == NO_SLOT:
+        state.rows.heap[0].unknown += 1
+    else:
+        publish.touch_market(state, outcome.market)
+        publish.touch_account(state, outcome.account)
+        _end(world, slot, outcome.status, outcome)
+
+
+@inner
+def _end(world, slot, status, outcome):
+    """Take a resting order out of the book, with `status` as its last word."""
+    event = _tell_order(world, slot, EventKind.STATUS, outcome)
+    event.status = status
+    history.end_order(world.state, event, False, world.ended)
+    _tell_order(world, slot, EventKind.REMOVE, outcome)
+    book.leave(world.state.rows, slot)
+
+
+@inner
+def _on_refused(world, outcome):
+    event = _tell(world, EventKind.STATUS, outcome)
+    _describe(event, outcome)
+    event.status = outcome.status
+    history.end_order(world.state, event, True, world.ended)
+
+
+# --- trades -------------------------------------------------------------------------------------------------
+
+
+@inner
+def _on_filled(world, outcome):
+    """Keep one side of a trade: first the maker's, whose order changes; the taker's makes it whole."""
+    state, height = world.state, _height(world)
+    publish.touch_market(state, outcome.market)
+    publish.touch_account(state, outcome.account)
+    role = TAKER if outcome.flags & Flag.CROSSED else MAKER
+    _fill(world, world.pair[role], outcome)
+    position = history.keep_fill(state, world.pair, role)
+    event = _tell(world, EventKind.FILL, outcome)
+    history.point(event, EventKind.FILL, world.pair[role], position, height, outcome.time_ns)
+    state.rows.heap[0].fills += 1
+    if role == MAKER:
+        _execute(world, outcome)
+        return
+    position = history.keep_trade(state, world.pair[MAKER], world.pair[TAKER], world.trade)
+    trade = world.trade[0]
+    event = publish.emit(state)
+    history.point(event, EventKind.TRADE, trade, position, height, outcome.time_ns)
+    state.rows.heap[0].trades += 1
+    world.contracts[trade.market].trade_count += 1
+    candles.take_trade(
+        world.candle_heads, world.candles, trade.market, trade.time_ms, trade.price, trade.quantity
+    )
+
+
+@inner
+def _execute(world, outcome):
+    """A resting order has been executed: it shrinks, or is filled and leaves."""
+    state = world.state
+    slot = index.find_order(state.rows.order_index, state.rows.orders, outcome.order)
+    if slot == NO_SLOT:
+        state.rows.heap[0].unknown += 1
+        return
+    before = state.rows.orders[slot].quantity
+    if outcome.done:
+        book.resize(state.rows, slot, 0)
+        _end(world, slot, Status.FILLED, outcome)
+    else:
+        book.resize(state.rows, slot, outcome.original)
+        _tell_order(world, slot, EventKind.UPDATE, outcome).original = before
+
+
+@inner
+def _fill(world, fill, outcome):
+    fill.height, fill.time_ms = _height(world), outcome.time_ns // publish.NS_PER_MS
+    fill.order, fill.trade = outcome.order, outcome.trade
+    fill.price, fill.quantity = outcome.price, outcome.quantity
+    fill.start_position = outcome.start
+    fill.closed_pnl, fill.fee = outcome.amount * MONEY_UNIT, outcome.fee * MONEY_UNIT
+    fill.twap = NO_TWAP
+    _name_action(fill.hash, fill.height, outcome.sequence)
+    copy_bytes(fill.cloid, outcome.text)
+    copy_bytes(fill.address, world.state.rows.accounts[outcome.account].address)
+    fill.market, fill.account, fill.side = outcome.market, outcome.account, outcome.side
+    fill.flags = outcome.flags & (FACTS | Flag.CROSSED)
+    fill.direction = _direction(outcome.side, outcome.start, outcome.quantity)
+    fill.fee_token = USDC
+
+
+@inner
+def _direction(side, start, quantity):
+    """Return the text that says what a fill did to a position of `start`."""
+    if side == Side.BUY:
+        if start >= 0:
+            return OPEN_LONG
+        return CLOSE_SHORT if quantity <= -start else SHORT_TO_LONG
+    if start <= 0:
+        return OPEN_SHORT
+    return CLOSE_LONG if quantity <= start else LONG_TO_SHORT
+
+
+@inner
+def _name_action(to, height, sequence):
+    """Write the 32 bytes that clients know a command by."""
+    clear_bytes(to)
+    _put_word(to, 0, index.mix(sequence))
+    _put_word(to, WORD_BYTES, height)
+    _put_word(to, 2 * WORD_BYTES, sequence)
+
+
+@inner
+def _put_word(to, at, word):
+    for i in range(WORD_BYTES):
+        to[at + i] = (word >> (BYTE_BITS * (WORD_BYTES - 1 - i))) & BYTE
+
+
+# --- markets and accounts -----------------------------------------------------------------------------------
+
+
+@inner
+def _on_market(world, outcome):
+    status, market = world.state.rows.status[0], world.state.rows.markets[outcome.market]
+    publish.touch_market(world.state, outcome.market)
+    if outcome.market == status.market_count:
+        for i in range(len(outcome.text)):
+            market.name[i] = outcome.text[i]
+        market.kind, market.stale, market.size_decimals = MarketKind.PERP, Stale.FRESH, outcome.order
+        market.price_places, market.quantity_places = PERP_DECIMALS - outcome.order, outcome.order
+        atomics.store_release(status, "market_count", status.market_count + 1)
+    contract = world.contracts[outcome.market]
+    contract.max_leverage = outcome.trade
+    contract.maker_rate, contract.taker_rate = outcome.original, outcome.placed_ms
+    contract.reference_price, contract.open_interest = outcome.price, outcome.quantity
+
+
+@inner
+def _on_account(world, outcome):
+    state, row = world.state, outcome.account
+    publish.touch_account(state, row)
+    copy_bytes(state.rows.accounts[row].address, outcome.address)
+    index.add_account(state.account_index, outcome.address, 0, row)
+    funds = world.funds[row]
+    funds.master, funds.first_sub, funds.next_sub = outcome.other, NO_ACCOUNT, NO_ACCOUNT
+    funds.first_agent, funds.first_position = NO_SLOT, NO_SLOT
+    if outcome.other != NO_ACCOUNT:
+        publish.touch_account(state, outcome.other)
+        funds.next_sub = world.funds[outcome.other].first_sub
+        world.funds[outcome.other].first_sub = row
+    status = state.rows.status[0]
+    atomics.store_release(status, "account_count", status.account_count + 1)
+
+
+@inner
+def _on_agent(world, outcome):
+    """An agent of the account is new, renewed or revoked: the account lists those that are live."""
+    status, funds = world.state.rows.status[0], world.funds[outcome.account]
+    publish.touch_account(world.state, outcome.account)
+    row = world.agent_rows[outcome.order] - 1
+    if row == NO_SLOT:
+        if status.agent_count == len(world.agents):
+            world.state.rows.heap[0].full += 1
+            return
+        row = status.agent_count
+        world.agent_rows[outcome.order] = row + 1
+        agent = world.agents[row]
+        agent.account, agent.next = outcome.account, funds.first_agent
+        copy_bytes(agent.address, outcome.address)
+        copy_bytes(agent.name, outcome.text)
+        funds.first_agent = row
+        atomics.store_release(status, "agent_count", status.agent_count + 1)
+    agent = world.agents[row]
+    agent.is_live, agent.valid_until_ms = 1 - outcome.done, outcome.placed_ms
+    if outcome.done:
+        _unlist_agent(world, funds, row)
+
+
+@inner
+def _unlist_agent(world, funds, row):
+    """Take the agent out of its account's list."""
+    following = world.agents[row].next
+    if funds.first_agent == row:
+        funds.first_agent = following
+        return
+    prior = funds.first_agent
+    while world.agents[prior].next != row:
+        prior = world.agents[prior].next
+    world.agents[prior].next = following
+
+
+@inner
+def _on_money(world, outcome):
+    """Keep the entry of a ledger. What the account has after it comes as FUNDS."""
+    state, funds, entry = world.state, world.funds[outcome.account], world.entry[0]
+    publish.touch_account(state, outcome.account)
+    entry.account_prior, entry.height = funds.last_ledger, _height(world)
+    entry.time_ms = outcome.time_ns // publish.NS_PER_MS
+    entry.amount, entry.nonce = outcome.amount, outcome.order
+    _name_action(entry.hash, entry.height, outcome.sequence)
+    copy_bytes(entry.address, state.rows.accounts[outcome.account].address)
+    if outcome.other == NO_ACCOUNT:
+        clear_bytes(entry.other)
+    else:
+        copy_bytes(entry.other, state.rows.accounts[outcome.other].address)
+    entry.account, entry.kind = outcome.account, outcome.code
+    position = broadcast.publish(world.ledger_ring, world.ledger, world.entry, 1)
+    funds.last_ledger = position + 1
+    event = _tell(world, EventKind.LEDGER, outcome)
+    event.order, event.market = position, NO_MARKET
+
+
+@inner
+def _on_funds(world, outcome):
+    publish.touch_account(world.state, outcome.account)
+    funds = world.funds[outcome.account]
+    funds.cash, funds.used, funds.volume = outcome.price, outcome.quantity, outcome.original
+    funds.fees, funds.realised, funds.deposited = outcome.fee, outcome.amount, outcome.trade
+    funds.actions, funds.schedule_ms, funds.created_ms = outcome.order, outcome.placed_ms, outcome.start
+    copy_bytes(funds.name, outcome.text)
+    _tell(world, EventKind.FUNDS, outcome).market = NO_MARKET
+
+
+@inner
+def _on_position(world, outcome):
+    status, funds = world.state.rows.status[0], world.funds[outcome.account]
+    publish.touch_account(world.state, outcome.account)
+    place = outcome.account * len(world.state.rows.markets) + outcome.market
+    row = world.position_rows[place] - 1
+    if row == NO_SLOT:
+        if status.position_count == len(world.positions):
+            world.state.rows.heap[0].full += 1
+            return
+        row = status.position_count
+        world.position_rows[place] = row + 1
+        position = world.positions[row]
+        position.account, position.market = outcome.account, outcome.market
+        position.next = funds.first_position
+        funds.first_position = row
+        atomics.store_release(status, "position_count", status.position_count + 1)
+    position = world.positions[row]
+    position.leverage, position.is_cross = outcome.amount, outcome.fee
+    position.size, position.entry, position.isolated = outcome.price, outcome.quantity, outcome.placed_ms
+    position.used, position.realised = outcome.original, outcome.trade
+
+
+def warm() -> None:
+    """Compile the entry point."""
+    world = allocate(capacity_for(TINY, candles_kept=2))
+    project(world, np.zeros(1, OUTCOME), 0)
