@@ -37,6 +37,8 @@ MODULES = [
     "shm.broadcast",
     "engine.follow.check",
     "engine.follow.join",
+    "engine.exchange.doors",
+    "engine.exchange.durable",
     "gateway.interest",
     "shm.region",
     "shm.seqlock",

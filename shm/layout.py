@@ -467,6 +467,12 @@ DOOR = {  # between one gateway and the engine, both ways
     "acks": ACK,
 }
 
+JOURNAL = {  # between the engine and who keeps its commands
+    "command_ring": RING,
+    "commands": COMMAND,
+    "durable": BROADCAST,  # the keeper's `tail`: the last sequence that is safe, and all before it
+}
+
 
 def digest(sections: dict[str, np.dtype]) -> str:
     """Name a set of sections by what they look like: 32 hex digits that change with any field."""

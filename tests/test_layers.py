@@ -22,6 +22,7 @@ ORDER = {  # a module imports only what stands before it in its package; a new f
     "shm": "constants codes kernel units layout atomics seqlock spsc broadcast wait index rows region stats",
     "engine": "state book history publish apply image verify "
     "exchange.records exchange.state exchange.world exchange.candles exchange.project "
+    "exchange.doors exchange.durable exchange.runner exchange.__main__ "
     "follow.records follow.scan follow.intern follow.events follow.decode follow.snapshot follow.parse "
     "follow.tail follow.join follow.bootstrap follow.meta follow.checkpoint follow.check follow.watch "
     "follow.follower follow.runner follow.__main__",

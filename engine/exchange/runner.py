@@ -1,0 +1,373 @@
+"""The engine's process in exchange mode: time, sockets, descriptors and signals around the core.
+
+One loop. A block: take what gateways and the operator ask for, number and time it, apply it, until nobody
+asks for more or the block is old enough; then end it. What it gave is shown as soon as its commands are safe
+(`durable`): first the world, then the acks, so that nobody knows of an order that cannot be looked up; then
+bells. With nothing to do it sleeps until a gateway rings, someone writes on the control socket, or a
+scheduled cancel is due. It ends when the supervisor is gone or says so, never because of its input.
+"""
+
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from engine.exchange import durable, project, world
+from engine.exchange.apply import apply_commands
+from engine.exchange.doors import OPERATOR, Door, Doors
+from engine.exchange.state import Capacity, allocate
+from engine.state import world_counts
+from shm import layout, region, stats, wait
+from shm.codes import Ack, Command, Feed, Refusal
+
+BATCH_COMMANDS = 512  # taken and applied at once, under one look at the clock
+BLOCK_COMMANDS_MAX = 1 << 13
+PARK_SECONDS = 0.050  # the longest sleep: a heartbeat is due
+BEAT_NS = 50_000_000
+LOOK_NS = 1_000_000  # between two looks at the control socket while there is work
+COUNTERS = (
+    "blocks", "commands", "operator_commands", "outcomes", "acks", "lost_acks", "sequence", "durable",
+    "doors", "accounts", "orders", "bells",
+)  # fmt: skip
+HISTOGRAMS = ("block_ns", "apply_ns", "show_ns", "block_commands")
+
+
+class Market(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One that trading begins with. price: 10**-(6 - size_decimals) USD; rates: 10**-6 of a notional."""
+
+    name: str
+    size_decimals: int
+    price: int
+    max_leverage: int
+    maker_rate: int
+    taker_rate: int
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the supervisor says at start."""
+
+    epoch: int
+    markets: list[Market]
+    deposits: dict[str, int] = {}  # address -> 10**-USD_PLACES USD, before anyone can trade
+    block_ms: int = 1
+    capacity: dict[str, int] = {}  # of the core (exchange.state.Capacity)
+    rings: dict[str, int] = {}  # of the world (engine.state.Capacity)
+    wait: str = "park"  # or "spin"
+    cpu: int | None = None
+
+
+class Runner:
+    """The exchange, its world, and everyone it talks to."""
+
+    def __init__(self, settings: Settings, control: socket.socket):
+        self.settings, self.control = settings, control
+        capacity = Capacity(**settings.capacity)
+        shown = world.capacity_for(capacity, **settings.rings)
+        self.region = region.create("ringside-world", world_counts(shown), settings.epoch)
+        self.world = world.allocate(shown, self.region.arrays)
+        self.region.seal()
+        self.status = self.world.state.status
+        self.core = allocate(capacity)
+        self.stats = stats.Stats(COUNTERS, HISTOGRAMS, settings.epoch, "engine-stats")
+        self.bell_fd = wait.new_eventfd()
+        self.doors = Doors()
+        self.kept: durable.Memory | durable.Journal = durable.Memory()
+        self.held = durable.Held()
+        self.bells: dict[str, tuple[region.Region, int]] = {}  # of gateways, and of who keeps the commands
+        self.ending = False
+        self._batch = np.zeros(BATCH_COMMANDS, layout.COMMAND)
+        self._operator: list[tuple[int, np.ndarray]] = []  # id, COMMAND[1]
+        self._beat_ns = self._looked_ns = 0
+
+    def run(self) -> None:
+        """Serve until told to end."""
+        region.send(self.control, {"kind": "stats"}, [self.stats.region.fd, self.bell_fd])
+        self._begin()
+        waiter = select.poll()
+        waiter.register(self.control, select.POLLIN)
+        waiter.register(self.bell_fd, select.POLLIN)
+        while not self.ending:
+            worked = self._turn()
+            self._rest(waiter, worked)
+
+    def _begin(self) -> None:
+        """Make the markets and the first deposits: block 1, and the world that shows it."""
+        _log("empty_exchange", {"kept_in": self.kept.name, "markets": len(self.settings.markets)})
+        for command in _genesis(self.settings):
+            self._batch[0] = command[0]
+            self._apply(1)
+        self._end_block()
+        self._show(time.monotonic_ns())
+        self.status["state"] = Feed.LIVE
+        self.region.beat(time.monotonic_ns())
+        made = {"kind": "world", "epoch": self.settings.epoch, "height": int(self.status[0]["height"])}
+        region.send(self.control, made, [self.region.fd])
+
+    # --- one turn -------------------------------------------------------------------------------------------
+
+    def _turn(self) -> bool:
+        """Apply a block if anyone asks for something, show what may be seen; whether there was anything."""
+        now_ns = time.monotonic_ns()
+        applied, shown = self._block(now_ns), self._show(now_ns)
+        if applied or shown:
+            self._ring()
+        if now_ns - self._beat_ns >= BEAT_NS:
+            self._beat_ns = now_ns
+            self.region.beat(now_ns)
+            self._count()
+        return applied or shown
+
+    def _block(self, began_ns: int) -> bool:
+        count, age_ns = 0, 0
+        while count < BLOCK_COMMANDS_MAX and age_ns < self.settings.block_ms * 1_000_000:
+            filled = self._fill()
+            if filled == 0:
+                break
+            self._apply(filled)
+            count += filled
+            age_ns = time.monotonic_ns() - began_ns
+        if count == 0 and not self._is_due():
+            return False
+        self._end_block()
+        self.stats.observe("block_commands", count)
+        self.stats.observe("block_ns", time.monotonic_ns() - began_ns)
+        return True
+
+    def _fill(self) -> int:
+        """Take a batch of commands: the operator's first, then the gateways'."""
+        if self.kept.room <= BATCH_COMMANDS:  # an END_BLOCK must still fit
+            return 0
+        filled = min(len(self._operator), BATCH_COMMANDS)
+        for at, (request, command) in enumerate(self._operator[:filled]):
+            self._batch[at] = command[0]
+            self._batch[at]["request"] = request
+        del self._operator[:filled]
+        self.stats.add("operator_commands", filled)
+        return filled or self.doors.take(self._batch)
+
+    def _end_block(self) -> None:
+        self._batch[0] = _command(Command.END_BLOCK)[0]
+        self._apply(1)
+        self.held.close(int(self.core.heap[0]["sequence"]))
+        self.stats.add("blocks")
+
+    def _apply(self, count: int) -> None:
+        """Number and time the first `count` commands of the batch, and apply them.
+
+        Time never falls: where the wall clock steps back, it stands until the clock has caught up.
+        """
+        heap, batch = self.core.heap[0], self._batch[:count]
+        began_ns, sequence = time.monotonic_ns(), int(heap["sequence"])
+        batch["sequence"] = np.arange(sequence + 1, sequence + 1 + count)
+        batch["time_ns"] = max(time.time_ns(), int(heap["time_ns"]))
+        self.kept.push(batch)
+        done = 0
+        while done < count:
+            consumed = apply_commands(self.core, batch[done:], count - done)
+            outcomes, acks = int(heap["outcomes"]), int(heap["acks"])
+            self.held.add(self.core.outcomes[:outcomes], self.core.acks[:acks])
+            self.stats.add("outcomes", outcomes)
+            done += consumed
+        self.stats.add("commands", count)
+        self.stats.observe("apply_ns", time.monotonic_ns() - began_ns)
+
+    def _is_due(self) -> bool:
+        """Whether a scheduled cancel must be told the time, which END_BLOCK does."""
+        schedule_ms = int(self.core.heap[0]["schedule_ms"])
+        return 0 < schedule_ms <= time.time_ns() // 1_000_000
+
+    def _show(self, now_ns: int) -> bool:
+        """Let everyone see the blocks whose commands are safe: the world, then the acks, then the bells."""
+        blocks = self.held.release(self.kept.durable)
+        for block in blocks:
+            for outcomes in block.outcomes:
+                project.project(self.world, outcomes, len(outcomes))
+        if not blocks:
+            return False
+        self.status["applied_ns"] = time.time_ns()
+        for block in blocks:
+            for acks in block.acks:
+                self.stats.add("lost_acks", self.doors.answer(acks[acks["gateway"] != OPERATOR]))
+                self._answer_operator(acks[acks["gateway"] == OPERATOR])
+                self.stats.add("acks", len(acks))
+        self.stats.observe("show_ns", time.monotonic_ns() - now_ns)
+        return True
+
+    def _ring(self) -> None:
+        rung = wait.ring_bells(
+            [page.arrays["bell"] for page, _ in self.bells.values()], [fd for _, fd in self.bells.values()]
+        )
+        self.stats.add("bells", rung)
+
+    def _count(self) -> None:
+        status = self.core.status[0]
+        self.stats.set("sequence", int(self.core.heap[0]["sequence"]))
+        self.stats.set("durable", self.kept.durable)
+        self.stats.set("doors", len(self.doors))
+        self.stats.set("accounts", int(status["account_count"]))
+        self.stats.set("orders", int(status["order_count"]))
+
+    # --- who is waited for ----------------------------------------------------------------------------------
+
+    def _rest(self, waiter: select.poll, worked: bool) -> None:
+        """Hear what there is to hear, and sleep first if there is nothing to do and sleep is allowed."""
+        now_ns = time.monotonic_ns()
+        if worked or self.settings.wait == "spin":
+            if now_ns - self._looked_ns >= LOOK_NS:
+                self._looked_ns = now_ns
+                self._look(waiter, 0.0)
+        elif wait.sleep(self.stats.bell, self._has_work):
+            self._look(waiter, self._park_seconds())
+            wait.woke(self.stats.bell)
+
+    def _has_work(self) -> bool:
+        is_asked = self.kept.room > BATCH_COMMANDS and (self.doors.have_commands or bool(self._operator))
+        return is_asked or self.held.may_release(self.kept.durable)
+
+    def _park_seconds(self) -> float:
+        schedule_ms = int(self.core.heap[0]["schedule_ms"])
+        if schedule_ms == 0:
+            return PARK_SECONDS
+        return min(PARK_SECONDS, max(schedule_ms / 1000 - time.time(), 0.0))
+
+    def _look(self, waiter: select.poll, seconds: float) -> None:
+        for fd, _ in waiter.poll(seconds * 1000):
+            if fd == self.control.fileno():
+                self._hear()
+            else:
+                wait.drain(self.bell_fd)
+
+    def _hear(self) -> None:
+        """Take one message of the supervisor; its end is ours."""
+        try:
+            message, fds = region.receive(self.control)
+        except (ConnectionError, OSError):
+            self.ending = True
+            return
+        match message:
+            case {"kind": "gateway", "index": int(index)} if len(fds) == 2:
+                self._meet(f"gateway {index}", fds)
+            case {"kind": "door", "index": int(index)} if len(fds) == 1:
+                self._open(index, fds[0])
+            case {"kind": "journal"} if len(fds) == 2:
+                self._keep(fds)
+            case {"kind": "operator", "id": int(request), "command": dict(asked)} if not fds:
+                self._operator.append((request, _asked(asked)))
+            case {"kind": "drain"}:
+                self.ending = True
+            case _:
+                _close(fds)
+
+    def _meet(self, name: str, fds: list[int]) -> bool:
+        """Someone has started: here is its bell, and the descriptor that wakes it."""
+        try:
+            page = stats.attach(fds[0])
+        except region.Refused as refused:
+            _log("bell_refused", {"of": name, "why": str(refused)})
+            _close(fds)
+            return False
+        if name in self.bells:
+            old, eventfd = self.bells[name]
+            old.close()
+            os.close(eventfd)
+        self.bells[name] = (page, fds[1])
+        return True
+
+    def _open(self, index: int, fd: int) -> None:
+        """A gateway has made a door for this engine; one for an earlier engine stays shut."""
+        try:
+            self.doors.open(index, Door(fd, self.settings.epoch))
+        except region.Refused as refused:
+            _log("door_refused", {"index": index, "why": str(refused)})
+            os.close(fd)
+
+    def _keep(self, fds: list[int]) -> None:
+        """From now on nothing is shown before the journal's keeper calls it safe."""
+        if not self._meet("journal", fds):
+            return
+        kept = durable.Journal(self.settings.epoch, int(self.core.heap[0]["sequence"]))
+        self.kept = kept
+        _log("journal", {"from_sequence": int(self.core.heap[0]["sequence"]) + 1})
+        region.send(self.control, {"kind": "journal", "epoch": self.settings.epoch}, [kept.region.fd])
+
+    def _answer_operator(self, acks: np.ndarray) -> None:
+        for ack in acks:
+            if ack["request"] > 0:
+                is_done = int(ack["outcome"]) == Ack.DONE
+                why = {} if is_done else {"refusal": Refusal(int(ack["code"])).name.lower()}
+                answer = {"kind": "operator", "id": int(ack["request"]), "ok": is_done, **why}
+                region.send(self.control, {**answer, "sequence": int(ack["sequence"])})
+
+
+# --- the operator's commands --------------------------------------------------------------------------------
+
+
+def _command(kind: Command, **fields: int | bytes) -> np.ndarray:
+    """A COMMAND[1] of the operator's. Bytes fill their field from the left."""
+    command = np.zeros(1, layout.COMMAND)
+    command["kind"], command["count"], command["gateway"] = kind, 1, OPERATOR
+    for name, value in fields.items():
+        if isinstance(value, bytes):
+            command[name][0, : len(value)] = np.frombuffer(value, np.uint8)
+        else:
+            command[name] = value
+    return command
+
+
+def _genesis(settings: Settings) -> Iterator[np.ndarray]:
+    for market in settings.markets:
+        yield _command(
+            Command.ADD_MARKET,
+            text=market.name.encode("ascii"),
+            side=market.size_decimals,
+            price=market.price,
+            amount=market.max_leverage,
+            quantity=market.maker_rate,
+            order=market.taker_rate,
+        )
+    for address, amount in settings.deposits.items():
+        yield _asked({"kind": "deposit", "address": address, "amount": amount})
+
+
+def _asked(message: dict[str, Any]) -> np.ndarray:
+    """A deposit or a withdrawal, as the supervisor has checked it: {"kind", "address", "amount"}."""
+    kind = {"deposit": Command.DEPOSIT, "withdraw": Command.WITHDRAW}[message["kind"]]
+    return _command(kind, other=bytes.fromhex(message["address"][2:]), amount=message["amount"])
+
+
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def _log(event: str, facts: dict[str, Any]) -> None:
+    """One JSON line on stderr, which is the supervisor's to keep."""
+    line = {"event": event, "time_ms": time.time_ns() // 1_000_000, "process": "engine", **facts}
+    sys.stderr.buffer.write(msgspec.json.encode(line) + b"\n")
+    sys.stderr.flush()
+
+
+def main(arguments: dict[str, str]) -> int:
+    """Run until the end; the exit code."""
+    settings = msgspec.json.decode(arguments["--settings"], type=Settings)
+    control = socket.socket(fileno=int(arguments["--control-fd"]))
+    if settings.cpu is not None:
+        os.sched_setaffinity(0, {settings.cpu})
+    runner = Runner(settings, control)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's: the supervisor drains us in order
+
+    def end(*_: Any) -> None:
+        if runner.ending:
+            os._exit(1)
+        runner.ending = True
+
+    signal.signal(signal.SIGTERM, end)
+    runner.run()
+    return 0
