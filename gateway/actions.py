@@ -16,7 +16,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType, field
 
 from gateway import errors
 from gateway.errors import Refusal
-from gateway.schema import USER_PATTERN, Oid, Typed
+from gateway.schema import Typed
 from shm.constants import BATCH_MAX, TEXT_BYTES
 
 BODY_BYTES_MAX = 64 * 1024  # the longest batch fits
@@ -25,6 +25,7 @@ ERROR_CHARACTERS_MAX = 200  # of the text that says what is wrong with an action
 DECIMAL_PATTERN = r"\A(0|[1-9][0-9]{0,14})(\.[0-9]{0,7}[1-9])?\Z"
 AMOUNT_PATTERN = r"\A(0|[1-9][0-9]{0,11})(\.[0-9]{1,6})?\Z"  # hashed as text: trailing zeros are the signer's
 ADDRESS_PATTERN = r"\A0x[0-9a-f]{40}\Z"
+ANY_ADDRESS_PATTERN = r"\A0x[0-9a-fA-F]{40}\Z"
 CLOID_PATTERN = r"\A0x[0-9a-f]{32}\Z"
 NUMBER_PATTERN = r"\A0x[0-9a-fA-F]{1,64}\Z"
 CHAIN_PATTERN = r"\A0x[0-9a-fA-F]{1,16}\Z"
@@ -35,7 +36,7 @@ SPELLINGS = {  # what to tell of a text that does not match
     DECIMAL_PATTERN: "a decimal without sign, exponent, leading or trailing zeros",
     AMOUNT_PATTERN: "an amount without sign or exponent, of 6 decimals at most",
     ADDRESS_PATTERN: "an address in lower case",
-    USER_PATTERN: "an address",
+    ANY_ADDRESS_PATTERN: "an address",
     CLOID_PATTERN: "a cloid of 32 hex digits in lower case",
     CHAIN_PATTERN: "a chain id in hex",
     NAME_PATTERN: f"a name of 1 to {TEXT_BYTES} ASCII characters",
@@ -45,7 +46,7 @@ SPELLINGS = {  # what to tell of a text that does not match
 Decimal = Annotated[str, Meta(pattern=DECIMAL_PATTERN)]
 Amount = Annotated[str, Meta(pattern=AMOUNT_PATTERN)]
 Address = Annotated[str, Meta(pattern=ADDRESS_PATTERN)]
-AnyAddress = Annotated[str, Meta(pattern=USER_PATTERN)]
+AnyAddress = Annotated[str, Meta(pattern=ANY_ADDRESS_PATTERN)]
 Cloid = Annotated[str, Meta(pattern=CLOID_PATTERN)]
 Number = Annotated[str, Meta(pattern=NUMBER_PATTERN)]
 ChainId = Annotated[str, Meta(pattern=CHAIN_PATTERN)]
@@ -53,6 +54,7 @@ Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
 AgentName = Annotated[str, Meta(pattern=AGENT_PATTERN)]
 Market = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Oid = Count
 Signed = Annotated[int, Meta(ge=-(2**63) + 1, le=2**63 - 1)]
 Expiry = Annotated[int, Meta(ge=1, le=2**63 - 1)]  # ms
 
