@@ -29,6 +29,7 @@ CACHES = ROOT / ".cache" / "numba"
 MODULES = [
     "engine.follow.parse",
     "gateway.encode",
+    "engine.exchange.apply",
     "engine.apply",
     "engine.exchange.project",
     "engine.image",

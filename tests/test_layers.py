@@ -21,7 +21,8 @@ MAY_IMPORT = {  # besides itself and the standard library; nobody imports script
 ORDER = {  # a module imports only what stands before it in its package; a new file takes its place
     "shm": "constants codes kernel units layout atomics seqlock spsc broadcast wait index rows region stats",
     "engine": "state book history publish apply image verify "
-    "exchange.records exchange.state exchange.world exchange.candles exchange.project "
+    "exchange.records exchange.state exchange.outcomes exchange.signers exchange.money exchange.cloids "
+    "exchange.matching exchange.apply exchange.world exchange.candles exchange.project "
     "exchange.doors exchange.durable exchange.runner exchange.__main__ "
     "follow.records follow.scan follow.intern follow.events follow.decode follow.snapshot follow.parse "
     "follow.tail follow.join follow.bootstrap follow.meta follow.checkpoint follow.check follow.watch "
@@ -40,7 +41,8 @@ ONLY_IN = {  # a library, and the only files that may import it
 PURE = {  # modules that know no clock, no chance, no outside world
     "shm": "constants codes units layout atomics seqlock spsc broadcast rows index",
     "engine": "state book history publish apply image verify "
-    "exchange.records exchange.state exchange.world exchange.candles exchange.project "
+    "exchange.records exchange.state exchange.outcomes exchange.signers exchange.money exchange.cloids "
+    "exchange.matching exchange.apply exchange.world exchange.candles exchange.project "
     "follow.records follow.scan follow.intern follow.events follow.decode follow.parse follow.join",
     "gateway": "errors schema codec actions signing numbers encode world interest channels rings fanout "
     "readers notices feed session info",
