@@ -16,7 +16,7 @@ from shm.kernel import copy_bytes, entry, inner
 from shm.layout import COMMAND, NO_ACCOUNT, NO_SLOT
 
 LEVERAGE_MAX = 50
-RATE_MAX = 100_000
+RATE_MAX = 50_000  # times the largest order still in int64
 SCHEDULE_AHEAD_MS = 5000
 SCHEDULES_A_DAY = 10
 OUTCOMES_AN_ORDER = 2

@@ -1,0 +1,48 @@
+"""The arithmetic of money against plain Python integers, which never overflow."""
+
+import numpy as np
+from hypothesis import example, given
+from hypothesis import strategies as st
+from numba import njit
+
+from engine.exchange import money
+from engine.exchange.apply import RATE_MAX, USD, VALUE_MAX_BY_LEVERAGE
+from engine.exchange.records import MARKET
+
+share = money.share.py_func
+fees_of = njit(lambda markets, notional: money.fees_of(markets[0], notional))
+margin_of = njit(lambda entry, buys, sells, leverage: money.margin_of(entry, buys, sells, leverage))
+WIDE = st.integers(1, 2**62 - 1)
+RATES = st.integers(-RATE_MAX, RATE_MAX)
+VALUE_MAX = max(dollars for _, dollars in VALUE_MAX_BY_LEVERAGE) * USD
+
+
+@given(st.integers(0, 2**62), WIDE, WIDE)
+@example(2**62, 2**62 - 2, 2**62 - 1)
+@example(10**15, 1, 3)
+def test_a_share_is_exact_at_any_size(total, one, other):
+    part, whole = min(one, other), max(one, other)
+    assert share(total, part, whole) == total * part // whole
+
+
+@given(st.integers(-(10**18), 10**18), st.integers(1, 10**6))
+def test_rounding_is_up_for_either_sign(a, b):
+    rounded = money.ceil_div.py_func(a, b)
+    assert rounded * b >= a > (rounded - 1) * b
+
+
+@given(st.integers(0, VALUE_MAX), RATES, RATES)
+def test_a_rebate_is_never_more_than_the_fee_that_pays_for_it(notional, maker_rate, taker_rate):
+    market = np.zeros(1, MARKET)
+    market["maker_rate"], market["taker_rate"] = maker_rate, taker_rate
+    maker, taker = fees_of(market, notional)
+    assert taker == -(-notional * taker_rate // 10**6)
+    assert maker == max(-(-notional * maker_rate // 10**6), -taker)
+
+
+@given(st.integers(-(10**15), 10**15), st.integers(0, 10**15), st.integers(0, 10**15), st.integers(1, 50))
+def test_margin_is_that_of_the_worse_side(entry, buys, sells, leverage):
+    worst = max(abs(x) for x in (max(entry + buys, 0), min(entry - sells, 0)))
+    margin = margin_of(entry, buys, sells, leverage)
+    assert (margin - 1) * leverage < worst <= margin * leverage
+    assert margin_of(-entry, sells, buys, leverage) == margin, "long and short are alike"
