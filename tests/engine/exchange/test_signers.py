@@ -31,7 +31,7 @@ class Naive:
 
 @given(st.lists(st.integers(-150, 150), min_size=50, max_size=400), st.integers(0, 3 * DAY))
 def test_nonces_are_those_of_a_naive_set(offsets, later):
-    row, naive = np.zeros(1, records.SIGNER), Naive()
+    row, naive = np.zeros(1, records.SIGNER).view(np.recarray), Naive()
     for turn, offset in enumerate(offsets):
         now = NOW + (later if turn > len(offsets) // 2 else 0)
         assert use(row[0], NOW + offset, now) == naive.use(NOW + offset, now)
@@ -40,7 +40,7 @@ def test_nonces_are_those_of_a_naive_set(offsets, later):
 
 
 def test_the_window_ends_exactly():
-    row = np.zeros(1, records.SIGNER)
+    row = np.zeros(1, records.SIGNER).view(np.recarray)
     assert use(row[0], NOW - 2 * DAY, NOW) == Refusal.NONCE_WINDOW
     assert use(row[0], NOW + DAY, NOW) == Refusal.NONCE_WINDOW
     assert use(row[0], NOW - 2 * DAY + 1, NOW) == Refusal.NONE
