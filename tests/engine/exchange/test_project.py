@@ -1,0 +1,352 @@
+"""The world shows the exchange as it is after every block, and its rings tell how it came to be so."""
+
+import numpy as np
+import pytest
+
+from engine import verify
+from engine.exchange import project, world
+from engine.exchange.records import OUTCOME, Kind
+from engine.exchange.state import TINY
+from shm import codes, seqlock
+from shm.codes import INTERVALS_MS, NAMES, Command, EventKind, Flag, Side, Status
+from shm.constants import BOOK_DEPTH
+from tests.engine import made
+from tests.engine.exchange.reference_candles import candles_of
+from tests.engine.exchange.running import KEPT, Running, chain, queues, same
+from tests.exchange.commands import Swarm
+
+SEEDS = range(16)
+COMMANDS = 1500
+
+
+def ring(header, slots) -> np.ndarray:
+    """All that a ring has ever held: a test's rings are large enough."""
+    tail = int(header[0]["tail"])
+    assert tail <= len(slots)
+    return slots[:tail]
+
+
+def swarm(seed: int) -> Running:
+    """An exchange after some random commands, and an END_BLOCK as the last of them."""
+    chance, commands = Swarm(seed), []
+    commands = [step.command for step in chance.steps(COMMANDS)]
+    last = commands[-1]
+    end = last._replace(kind=int(Command.END_BLOCK), sequence=last.sequence + 1, place=0, count=1)
+    running = Running(chance.capacity)
+    running.take([*commands, end])
+    return running
+
+
+@pytest.fixture(scope="module", params=SEEDS)
+def running(request):
+    return swarm(request.param)
+
+
+# --- what is shown is what is -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_after_every_block_the_world_is_the_core(seed):
+    chance, commands, book, read = Swarm(seed), [], made.NaiveBook(), 0
+    running = Running(chance.capacity)
+    shown = running.world.state
+    for step in chance.steps(COMMANDS):
+        commands.append(step.command)
+        if step.command.kind == Command.END_BLOCK:
+            running.take(commands)
+            commands = []
+            same(running.core, running.world)
+            verify.verify(shown)
+            assert shown.status[0]["sequence"] % 2 == 0 and not (shown.accounts["sequence"] % 2).any()
+            told = made.told(shown, read)
+            read += len(told)
+            book.take(told)
+            _same_books(running, book)
+    assert len(running.outcomes) > 0
+
+
+def _same_books(running, book):
+    """What was published, what the rows hold and what the events tell is one book."""
+    shown = running.world.state
+    for market in range(int(shown.status[0]["market_count"])):
+        published = made.published(shown, market)
+        for side in Side:
+            rows = queues(shown.rows, market, side)[::-1]
+            levels = [(price, quantity, len(orders)) for price, quantity, orders in rows]
+            assert book.levels(market, side) == levels
+            assert published[side] == levels[:BOOK_DEPTH]
+
+
+@pytest.mark.parametrize("seed", SEEDS[:6])
+def test_how_the_stream_is_cut_does_not_matter(seed):
+    whole, capacity = swarm(seed), Swarm(seed).capacity
+    cut = Running(capacity)
+    for at in range(len(whole.outcomes)):
+        project.project(cut.world, whole.outcomes[at : at + 1], 1)
+    for name, part in world_sections(whole.world).items():
+        assert part.tobytes() == world_sections(cut.world)[name].tobytes(), name
+
+
+def world_sections(shown) -> dict[str, np.ndarray]:
+    parts = (shown, shown.state, shown.state.rows, shown.state.history, shown.state.work)
+    return {name: getattr(part, name) for part in parts for name in part._fields if _is_array(part, name)}
+
+
+def _is_array(part, name):
+    return isinstance(getattr(part, name), np.ndarray)
+
+
+# --- the rings ----------------------------------------------------------------------------------------------
+
+
+def test_fills_and_trades_are_those_of_the_outcomes(running):
+    history, shown = running.world.state.history, running.world.state
+    filled = running.outcomes[running.outcomes["kind"] == Kind.FILLED]
+    fills, trades = ring(history.fill_ring, history.fills), ring(history.trade_ring, history.trades)
+    same_names = ("order", "trade", "price", "quantity", "account", "market", "side")
+    for name, told in ("start_position", "start"), *zip(same_names, same_names, strict=True):
+        assert (fills[name] == filled[told]).all(), name
+    assert (fills["closed_pnl"] == 100 * filled["amount"]).all() and (
+        fills["fee"] == 100 * filled["fee"]
+    ).all()
+    assert (fills["cloid"] == filled["text"]).all()
+    assert (fills["address"] == shown.accounts["address"][fills["account"]]).all()
+    assert len(fills) == 2 * len(trades)
+    makers, takers = fills[::2], fills[1::2]
+    assert not (makers["flags"] & Flag.CROSSED).any() and (takers["flags"] & Flag.CROSSED).all()
+    for name in ("trade", "price", "quantity", "market", "side", "height", "time_ms", "hash"):
+        assert (trades[name] == takers[name]).all(), name
+    buyers = np.where((takers["side"] == Side.BUY)[:, None], takers["address"], makers["address"])
+    sellers = np.where((takers["side"] == Side.BUY)[:, None], makers["address"], takers["address"])
+    assert (trades["buyer"] == buyers).all() and (trades["seller"] == sellers).all()
+    for market in range(int(shown.status[0]["market_count"])):
+        assert running.world.contracts[market]["trade_count"] == np.count_nonzero(trades["market"] == market)
+
+
+def test_what_a_fill_is_called_says_what_became_of_the_position(running):
+    history = running.world.state.history
+    for fill in ring(history.fill_ring, history.fills):
+        before, sign = int(fill["start_position"]), 1 if fill["side"] == Side.BUY else -1
+        after = before + sign * int(fill["quantity"])
+        of = "Long" if (before or after) > 0 else "Short"
+        if before * after < 0:
+            text = "Long > Short" if before > 0 else "Short > Long"
+        else:
+            text = ("Open " if abs(after) > abs(before) else "Close ") + of
+        assert NAMES[fill["direction"]] == text
+        assert NAMES[fill["fee_token"]] == "USDC"
+
+
+def test_an_order_has_one_last_word(running):
+    shown, outcomes = running.world.state, running.outcomes
+    closed = ring(shown.history.closed_ring, shown.history.closed)
+    rejected = ring(shown.history.rejected_ring, shown.history.rejected)
+    resting = shown.orders["order"][shown.orders["state"] == codes.OrderState.RESTING]
+    taken = np.concatenate([closed["order"], rejected["order"], resting])
+    assert sorted(taken.tolist()) == list(range(1, int(running.core.heap[0]["orders"]) + 1))
+    refused = outcomes[outcomes["kind"] == Kind.REFUSED]
+    assert rejected["order"].tolist() == refused["order"].tolist()
+    assert rejected["status"].tolist() == refused["status"].tolist()
+    assert shown.refusals[rejected["status"]].all() and not shown.refusals[closed["status"]].any()
+    filled = closed[closed["status"] == Status.FILLED]
+    assert not filled["quantity"].any() and (closed[closed["status"] != Status.FILLED]["quantity"] > 0).all()
+
+
+def test_statuses_alone_tell_what_is_open(running):
+    open_orders = {}
+    for event in made.told(running.world.state, 0):
+        if event["kind"] == EventKind.STATUS:
+            if event["status"] == Status.OPEN:
+                assert int(event["order"]) not in open_orders
+                open_orders[int(event["order"])] = int(event["account"])
+            else:
+                open_orders.pop(int(event["order"]), None)
+    orders = running.world.state.orders
+    resting = orders[orders["state"] == codes.OrderState.RESTING]
+    assert open_orders == dict(resting[["order", "account"]].tolist())
+
+
+def test_each_account_finds_its_own_history(running):
+    shown, told = running.world, running.world.state
+    history = told.history
+    for slots, head, rows in (
+        (history.fills, "last_fill", told.accounts),
+        (history.closed, "last_closed", told.accounts),
+        (history.rejected, "last_rejected", told.accounts),
+        (shown.ledger, "last_ledger", shown.funds),
+    ):
+        written = slots[slots["sequence"] > 0]
+        for account in range(int(told.status[0]["account_count"])):
+            links, position = [], int(rows[account][head])
+            while position > 0:
+                links.append(position)
+                position = int(slots[position - 1]["account_prior"])
+            assert links == written["sequence"][written["account"] == account].tolist()[::-1], head
+
+
+def test_the_ledger_adds_up_to_what_was_deposited(running):
+    shown, outcomes = running.world, running.outcomes
+    ledger, moved = ring(shown.ledger_ring, shown.ledger), outcomes[outcomes["kind"] == Kind.MONEY]
+    sums = np.zeros(len(shown.funds), np.int64)
+    np.add.at(sums, ledger["account"], ledger["amount"])
+    assert (sums == shown.funds["deposited"]).all()
+    for name, told in {"amount": "amount", "nonce": "order", "account": "account", "kind": "code"}.items():
+        assert (ledger[name] == moved[told]).all(), name
+    assert (ledger["address"] == shown.state.accounts["address"][ledger["account"]]).all()
+    between = moved["other"] >= 0
+    assert (ledger["other"][between] == shown.state.accounts["address"][moved["other"][between]]).all()
+    assert not ledger["other"][~between].any()
+
+
+def test_a_touched_account_is_told_of_once_a_block(running):
+    events, outcomes = made.told(running.world.state, 0), running.outcomes
+    funds = events[events["kind"] == EventKind.FUNDS]
+    assert funds["account"].tolist() == outcomes["account"][outcomes["kind"] == Kind.FUNDS].tolist()
+    assert len(np.unique(funds[["height", "account"]])) == len(funds) and (funds["market"] == -1).all()
+    entries = events[events["kind"] == EventKind.LEDGER]
+    assert entries["order"].tolist() == list(range(int(running.world.ledger_ring[0]["tail"])))
+    blocks = events[events["kind"] == EventKind.BLOCK]
+    assert blocks["height"].tolist() == list(range(1, int(running.core.heap[0]["height"]) + 1))
+    assert (np.diff(events["height"]) >= 0).all() and events["kind"][-1] == EventKind.BLOCK
+
+
+def test_candles_are_those_of_the_trades(running):
+    shown, history = running.world, running.world.state.history
+    trades = ring(history.trade_ring, history.trades)
+    for market in range(int(shown.state.status[0]["market_count"])):
+        mine = trades[trades["market"] == market][["time_ms", "price", "quantity"]].tolist()
+        for place, interval in enumerate(INTERVALS_MS):
+            expected, at = candles_of(mine, interval), market * len(INTERVALS_MS) + place
+            assert shown.candle_heads[at]["count"] == len(expected)
+            for number in range(max(0, len(expected) - KEPT), len(expected)):
+                assert shown.candles[at * KEPT + number % KEPT].item() == expected[number], interval
+
+
+# --- by hand ------------------------------------------------------------------------------------------------
+
+
+def outcome(kind, sequence=1, *, address=None, text=b"", **fields) -> np.ndarray:
+    row = np.zeros(1, OUTCOME)
+    row["kind"], row["sequence"], row["time_ns"] = kind, sequence, sequence * 1_000_000_000
+    row["account"], row["market"], row["other"] = -1, -1, -1
+    row["text"][0, : len(text)] = np.frombuffer(text, np.uint8)
+    if address is not None:
+        row["address"] = address
+    for name, value in fields.items():
+        row[name] = value
+    return row
+
+
+def start(markets=1, accounts=2) -> list[np.ndarray]:
+    """The outcomes that make markets of two size decimals, and accounts."""
+    made_accounts = [outcome(Kind.ACCOUNT, account=row, address=row + 1) for row in range(accounts)]
+    facts = {"order": 2, "price": 10_000, "original": 150, "placed_ms": 450, "trade": 40}
+    made_markets = [outcome(Kind.MARKET, market=row, text=b"M%d" % row, **facts) for row in range(markets)]
+    return [*made_accounts, *made_markets]
+
+
+def opened(order, **fields):
+    facts = {"account": 0, "market": 0, "price": 10_000, "quantity": 5, "original": 5}
+    return outcome(Kind.OPENED, order=order, **{**facts, **fields})
+
+
+def block(height, sequence=9):
+    return outcome(Kind.BLOCK, sequence, order=height, price=sequence)
+
+
+def show(shown, *outcomes):
+    rows = np.concatenate(outcomes)
+    project.project(shown, rows, len(rows))
+
+
+def test_nothing_is_seen_before_its_block():
+    shown = world.allocate(world.capacity_for(TINY, KEPT, names=128))
+    reader = np.zeros(1, np.int64)
+    show(shown, *start(), opened(7))
+    state = shown.state
+    assert state.status[0]["sequence"] % 2 == state.markets[0]["sequence"] % 2 == 1
+    assert state.status[0]["height"] == 0 and state.work.event_ring[0]["tail"] == 0
+    assert seqlock.read(state.work.book_heads[0], state.work.books[:4], state.work.books[:1].copy(), 1) == 0
+    show(shown, block(1, 12))
+    assert state.status[0]["sequence"] == state.markets[0]["sequence"] == 2
+    assert (state.status[0]["height"], state.status[0]["command_sequence"]) == (1, 12)
+    assert made.kinds(made.told(state, int(reader[0]))) == ["STATUS", "NEW", "BLOCK"]
+    assert made.published(state, 0) == ([(10_000, 5, 1)], [])
+
+
+def test_a_market_is_as_it_was_told():
+    shown = world.allocate(world.capacity_for(TINY, KEPT, names=128))
+    show(shown, *start(), block(1))
+    show(
+        shown,
+        outcome(Kind.MARKET, market=0, text=b"M0", order=2, price=9_999, quantity=31, trade=40),
+        block(2),
+    )
+    row, contract = shown.state.markets[0], shown.contracts[0]
+    assert (row["kind"], row["size_decimals"], row["price_places"], row["quantity_places"]) == (0, 2, 4, 2)
+    assert (contract["reference_price"], contract["open_interest"], contract["max_leverage"]) == (
+        9_999,
+        31,
+        40,
+    )
+    assert shown.state.status[0]["market_count"] == 1
+
+
+def test_a_trade_is_told_from_both_sides():
+    shown = world.allocate(world.capacity_for(TINY, KEPT, names=128, events=64))
+    show(shown, *start(), opened(1, text=b"mine", flags=Flag.HAS_CLOID), block(1))
+    facts = {"market": 0, "price": 10_000, "quantity": 3, "trade": 77}
+    maker = outcome(Kind.FILLED, 5, order=1, account=0, original=2, start=-1, amount=40, fee=-2, **facts)
+    facts = {**facts, "flags": Flag.CROSSED, "done": 1, "side": 1}
+    taker = outcome(Kind.FILLED, 5, order=2, account=1, start=1, amount=-7, fee=9, **facts)
+    last = outcome(
+        Kind.ENDED, 5, order=2, account=1, market=0, side=1, price=9_000, original=3, tif=codes.Tif.MARKET,
+        status=Status.FILLED, flags=Flag.CROSSED,
+    )  # fmt: skip
+    before = int(shown.state.work.event_ring[0]["tail"])
+    show(shown, maker, taker, last, block(2))
+    told = made.told(shown.state, before)
+    assert made.kinds(told) == ["FILL", "UPDATE", "FILL", "TRADE", "STATUS", "BLOCK"]
+    assert (told[1]["original"], told[1]["quantity"], told[1]["order"]) == (5, 2, 1)
+    status = told[4]
+    assert (status["order"], status["price"], status["quantity"], status["original"]) == (2, 9_000, 0, 3)
+    assert (NAMES[status["tif"]], NAMES[status["order_type"]]) == ("FrontendMarket", "Market")
+    one, other = shown.state.history.fills[:2]
+    assert [NAMES[fill["direction"]] for fill in (one, other)] == ["Short > Long", "Long > Short"]
+    assert (one["closed_pnl"], one["fee"], other["closed_pnl"], other["fee"]) == (4000, -200, -700, 900)
+    assert (one["hash"] == other["hash"]).all() and one["twap"] == -1
+    assert bytes(one["hash"])[8:] == (2).to_bytes(8, "big") + (5).to_bytes(8, "big") + bytes(8)
+    assert made.published(shown.state, 0) == ([(10_000, 2, 1)], [])
+
+
+def test_agents_are_listed_while_they_are_live():
+    shown = world.allocate(world.capacity_for(TINY, KEPT, names=128))
+
+    def agent(row, done=0, until=0):
+        return outcome(
+            Kind.AGENT, order=row, account=1, address=row, text=b"A%d" % row, done=done, placed_ms=until
+        )
+
+    def listed():
+        return [
+            int(shown.agents[row]["address"][0])
+            for row in chain(shown.agents, shown.funds[1]["first_agent"], "next")
+        ]
+
+    show(shown, *start(), agent(4), agent(5), agent(6), block(1))
+    assert listed() == [6, 5, 4]
+    show(shown, agent(5, done=1), agent(4, until=99), block(2))
+    assert listed() == [6, 4] and shown.agents["valid_until_ms"].max() == 99
+    show(shown, agent(6, done=1), agent(4, done=1), block(3))
+    assert listed() == [] and not shown.agents["is_live"].any()
+
+
+def test_what_finds_no_room_is_counted_and_doubted():
+    capacity = world.capacity_for(TINY, KEPT, names=128, orders=1, positions=1, agents=1)
+    shown = world.allocate(capacity)
+    positions = [outcome(Kind.POSITION, account=row, market=0, price=1) for row in range(2)]
+    agents = [outcome(Kind.AGENT, order=row, account=0, address=row) for row in (3, 4)]
+    show(shown, *start(), opened(1), opened(2, price=10_001), *positions, *agents, block(1))
+    assert shown.state.heap[0]["full"] == 3
+    assert shown.state.markets[0]["stale"] == codes.Stale.CAPACITY
+    verify.verify(shown.state)
