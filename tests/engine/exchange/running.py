@@ -6,7 +6,7 @@ from engine.exchange import project, world
 from engine.exchange import state as cores
 from engine.exchange.apply import apply_commands
 from engine.exchange.records import OUTCOME
-from shm.codes import TIF_GTC, Side
+from shm.codes import TIF_GTC, Flag, Side
 from shm.layout import NO_ACCOUNT, NO_SLOT
 from tests.exchange.terms import encode
 
@@ -91,7 +91,7 @@ def order_of(rows, slot: int) -> tuple:
     if "cloid" in order.dtype.names:
         facts, tif = (order["timestamp_ms"], bytes(order["cloid"])), order["tif"] - TIF_GTC
     else:
-        text = bytes(rows.facts[slot]["cloid"]) if order["flags"] else bytes(16)
+        text = bytes(rows.facts[slot]["cloid"]) if order["flags"] & Flag.HAS_CLOID else bytes(16)
         facts, tif = (rows.facts[slot]["placed_ms"], text), order["tif"]
     names = ("order", "price", "quantity", "original", "market", "account", "side", "flags")
     return (*(int(order[name]) for name in names), int(tif), *facts)
