@@ -10,7 +10,8 @@ Clients compare these texts, or search them for their first words: they are the 
 
 from typing import NamedTuple
 
-from shm.codes import Stale
+from shm.codes import ACTION_MAX, Stale
+from shm.codes import Refusal as Code
 
 
 class Answer(NamedTuple):
@@ -30,6 +31,19 @@ BAD_BODY = Answer(422, "Failed to deserialize the JSON body into the target type
 NOT_READY = Answer(503, "not ready: no market data yet")
 BUSY = Answer(503, "busy: try again")
 NO_EXCHANGE = "this server follows a node: it takes no orders"
+
+NO_ENGINE = "the engine does not answer: the action was not accepted and is never executed"
+OVERLOADED = "busy: the action was not accepted and is never executed; try again"
+UNKNOWN = Answer(504, "outcome unknown: the action may have been executed; ask by cloid or orderStatus")
+TOO_MANY_ACTIONS = Answer(429, "too many actions in one minute")
+TOO_MANY_POSTS = "too many pending post requests id={}"
+
+NOT_SUPPORTED = "{} is not supported"
+LOGIN_OVER = "No signature, and the login of this connection is over"
+MUST_BE_SIGNED = "{} always needs its signature"
+LOGIN_ELSEWHERE = "login is a method of its own, on a WebSocket"
+LOGIN_TIME = "Invalid login: validUntil must be in the next 24 hours, in milliseconds"
+NOT_A_LOGIN = "Invalid login: the action's type must be login"
 
 TOO_MANY_USERS = "Cannot track more than {} total users."
 TOO_MANY_SUBSCRIPTIONS = "Cannot have more than {} subscriptions."
@@ -63,6 +77,60 @@ def quoted(message: bytes, whole: bool) -> str:
         return message.decode()
     text = message[:ECHO_BYTES_MAX].decode(errors="replace")
     return text.replace("{", "(").replace("}", ")")
+
+
+REFUSALS = {  # what a client is told of each refusal of the engine; the gateway's own use the same words
+    Code.UNKNOWN_SIGNER: "User or API Wallet {signer} does not exist.",
+    Code.UNKNOWN_VAULT: "Vault not registered: {vault}",
+    Code.NONCE_DUPLICATE: "Invalid nonce: duplicate nonce",
+    Code.NONCE_TOO_LOW: "Invalid nonce: lower than all that are kept of this signer",
+    Code.NONCE_WINDOW: "Invalid nonce: more than two days old, or a day ahead, in milliseconds",
+    Code.EXPIRED: "Action expired: expiresAfter has passed",
+    Code.NOT_ALLOWED: "Only the account itself may do this, not an agent, and not for a sub-account",
+    Code.UNKNOWN_MARKET: "Unknown asset {asset}",
+    Code.LEVERAGE_VALUE: "Invalid leverage value",
+    Code.LEVERAGE_SWITCH: "Cannot switch leverage type with open position.",
+    Code.LEVERAGE_MARGIN: "Insufficient margin for this leverage.",
+    Code.NOT_ISOLATED: "There is no isolated position. asset={asset}",
+    Code.BALANCE: "Insufficient balance for token transfer",
+    Code.SCHEDULE_SOON: "Scheduled cancel time must be at least 5 seconds ahead",
+    Code.SCHEDULE_OFTEN: "Too many scheduled cancels today",
+    Code.AGENT_USED: "Extra agent already used.",
+    Code.AGENTS_MANY: "Too many extra agents.",
+    Code.SUBS_MANY: "Too many sub-accounts.",
+    Code.SUB_UNKNOWN: "Sub-account {other} is not registered to {signer}",
+    Code.AMOUNT: "Invalid amount, address or time",
+    Code.TABLE_FULL: "The exchange is full: nothing was changed",
+    Code.NOT_A_COMMAND: "Unknown action",
+    Code.PRICE: "Price must be divisible by tick size. asset={asset}",
+    Code.SIZE: "Order has invalid size. asset={asset}",
+    Code.VALUE_MIN: "Order must have minimum value of $10. asset={asset}",
+    Code.VALUE_MAX: "Order value is too large. asset={asset}",
+    Code.MARGIN: "Insufficient margin to place order. asset={asset}",
+    Code.REDUCE_ONLY: "Reduce only order would increase position. asset={asset}",
+    Code.POST_ONLY: "Post only order would have immediately matched, bbo was {bbo}. asset={asset}",
+    Code.IOC: "Order could not immediately match against any resting orders. asset={asset}",
+    Code.LIQUIDITY: "No liquidity available for market order. asset={asset}",
+    Code.PRICE_FAR: "Order price cannot be more than 80% away from the reference price asset={asset}",
+    Code.OPEN_ORDERS: "Too many open orders. asset={asset}",
+    Code.CLOID: "An open order has this cloid. asset={asset}",
+    Code.GONE: "Order was never placed, already canceled, or filled. asset={asset}",
+    Code.MODIFY_GONE: "Cannot modify canceled or filled order",
+    Code.TRIGGER: "Trigger orders are not supported. asset={asset}",
+    Code.ORDERS_FULL: "No room for another order. asset={asset}",
+    Code.ORDER_MARKET: "Unknown asset {asset}",
+}
+assert REFUSALS.keys() == set(Code) - {Code.NONE}, "every refusal has its words"
+
+
+def refused(code: int, **facts: object) -> str:
+    """The words for a code. facts: signer, vault, other (0x...), asset, bbo, as far as the code has them."""
+    return REFUSALS[Code(code)].format_map(facts)
+
+
+def is_of_action(code: int) -> bool:
+    """Whether a refusal is of the whole action, and not of one order in it."""
+    return Code.NONE < code <= ACTION_MAX
 
 
 STALE_REASONS = {  # what feedStatus gives as its reason

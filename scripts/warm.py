@@ -41,6 +41,7 @@ MODULES = [
     "engine.exchange.doors",
     "engine.exchange.durable",
     "gateway.interest",
+    "gateway.door",
     "shm.region",
     "shm.seqlock",
     "shm.spsc",
