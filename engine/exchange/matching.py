@@ -67,7 +67,7 @@ def judge(state, command, account, replaced):
         return Refusal.PRICE_FAR, 0
     code = _judge_room(state, command, account, replaced, reduces)
     if code == Refusal.NONE:
-        code = _judge_crossing(state, command)
+        code = _judge_crossing(state, command, replaced)
     if code == Refusal.NONE and not reduces and not _is_covered(state, command, account, replaced, quantity):
         code = Refusal.MARGIN
     return code, quantity
@@ -102,7 +102,8 @@ def _judge_room(state, command, account, replaced, reduces):
         known = cloids.find(state, account, command.text)
         if known != NO_SLOT and known != replaced:
             return Refusal.CLOID
-    if state.heap[0].free_orders == 0 or not _has_level(state, command.market, command.side):
+    slots = state.heap[0].free_orders + (replaced != NO_SLOT)
+    if slots == 0 or not _has_level(state, command.market, command.side):
         return Refusal.ORDERS_FULL
     return Refusal.NONE
 
@@ -115,9 +116,9 @@ def _has_level(state, market, side):
 
 
 @inner
-def _judge_crossing(state, command):
+def _judge_crossing(state, command, replaced):
     market, side, price, tif = command.market, command.side, command.price, command.tif
-    best = best_price(state, market, 1 - side)
+    best = _best_price_without(state, market, 1 - side, replaced)
     crosses = best > 0 and (price >= best if side == Side.BUY else price <= best)
     if tif == Tif.ALO and crosses:
         return Refusal.POST_ONLY
@@ -136,24 +137,45 @@ def best_price(state, market, side):
 
 
 @inner
+def _best_price_without(state, market, side, slot):
+    """The best price of a side after the order in `slot` (NO_SLOT: none) has left; 0 if it is empty."""
+    row = state.sides[2 * market + side]
+    count = row.count
+    if slot != NO_SLOT and count > 0:
+        best = state.levels[row.offset + count - 1]
+        count -= best.head == slot and best.tail == slot
+    return state.levels[row.offset + count - 1].price if count > 0 else 0
+
+
+@inner
 def _is_covered(state, command, account, replaced, quantity):
     market, at = state.markets[command.market], money.position_of(state, account, command.market)
     position = state.positions[at]
     value = command.price * quantity
-    buys, sells = position.buys, position.sells
+    buys, sells, freed = position.buys, position.sells, 0
     if replaced != NO_SLOT:
-        old = state.orders[replaced]
-        if old.market == command.market and old.flags & Flag.REDUCE_ONLY == 0:
-            if old.side == Side.BUY:
-                buys -= old.price * old.quantity
-            else:
-                sells -= old.price * old.quantity
+        old_buys, old_sells = _values_of(state.orders[replaced])
+        if state.orders[replaced].market == command.market:
+            buys, sells = buys - old_buys, sells - old_sells
+        else:
+            there = money.position_of(state, account, state.orders[replaced].market)
+            freed = money.freed(state, there, old_buys, old_sells)
     if command.side == Side.BUY:
         buys += value
     else:
         sells += value
     fee = money.ceil_div(value * max(market.taker_rate, 0), money.RATE_UNIT)
-    return money.covers(state, at, buys, sells, money.leverage_of(state, position, command.market), fee)
+    leverage = money.leverage_of(state, position, command.market)
+    return money.covers(state, at, buys, sells, leverage, fee - freed)
+
+
+@inner
+def _values_of(order):
+    """What an open order adds to the buys and to the sells beside its position."""
+    if order.flags & Flag.REDUCE_ONLY:
+        return 0, 0
+    value = order.price * order.quantity
+    return (value, 0) if order.side == Side.BUY else (0, value)
 
 
 # --- placing ------------------------------------------------------------------------------------------------

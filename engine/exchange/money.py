@@ -99,6 +99,14 @@ def covers(state, at, buys, sells, leverage, fee):
     return used <= position.used or account.cash - (account.used - position.used + used) - fee >= 0
 
 
+@inner
+def freed(state, at, buys, sells):
+    """The margin that comes free when open orders of this value leave the side of a position (its row)."""
+    position = state.positions[at]
+    leverage = leverage_of(state, position, at % len(state.markets))
+    return position.used - margin_of(position.entry, position.buys - buys, position.sells - sells, leverage)
+
+
 # --- trades -------------------------------------------------------------------------------------------------
 
 

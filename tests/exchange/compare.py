@@ -1,0 +1,112 @@
+"""Run the engine on commands of the model, and say where the two first differ."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from engine.exchange.apply import apply_commands
+from engine.exchange.records import Kind
+from engine.exchange.state import State, allocate
+from tests.exchange.commands import Step, Swarm
+from tests.exchange.terms import FIELDS, NO_TEXT, NOBODY, encode, read_acks, read_outcomes
+
+TOLD_ABSOLUTE = {Kind.FUNDS: -1, Kind.POSITION: slice(-2, None), Kind.MARKET: -1}  # where the subject stands
+HEAD = 3  # kind, sequence, time_ns
+BLANK = (NOBODY, NO_TEXT)
+
+
+class Result(NamedTuple):
+    """What the engine gave for some commands."""
+
+    outcomes: list
+    acks: list
+    rows: np.ndarray  # the same outcomes, all of their bytes
+
+
+def run(state: State, commands: np.ndarray) -> Result:
+    """Apply all of the commands, in as many calls as their outcomes need."""
+    outcomes, acks, rows = [], [], []
+    while len(commands) > 0:
+        consumed = apply_commands(state, commands, len(commands))
+        heap = state.heap[0]
+        assert consumed > 0, "no room for one command's outcomes"
+        rows.append(state.outcomes[: heap["outcomes"]].copy())
+        outcomes += read_outcomes(rows[-1])
+        acks += read_acks(state.acks[: heap["acks"]])
+        commands = commands[consumed:]
+    return Result(outcomes, acks, np.concatenate(rows) if rows else state.outcomes[:0].copy())
+
+
+class Comparison:
+    """The engine beside a swarm's model, from the first command on."""
+
+    def __init__(self, swarm: Swarm):
+        self.swarm, self.state = swarm, allocate(swarm.capacity)
+        self._told = {}  # (kind, subject) -> the absolute row told last
+
+    def go_on(self, count: int) -> int:
+        """Put the next commands through both. AssertionError with the first difference; how many there were."""
+        steps = list(self.swarm.steps(count))
+        result = run(self.state, encode([step.command for step in steps]))
+        self.check(steps, result)
+        return len(steps)
+
+    def check(self, steps: list[Step], result: Result) -> None:
+        news = [row for row in result.outcomes if self._is_news(row)]
+        expected = [row for step in steps for row in step.outcomes]
+        if ordered(news) != ordered(expected) or result.acks != [step.ack for step in steps]:
+            raise AssertionError(self._first_difference(steps, news, result.acks))
+
+    def _is_news(self, row) -> bool:
+        """Whether it is not an absolute row told again, unchanged: the rules leave open what counts as touched."""
+        at = TOLD_ABSOLUTE.get(row[0])
+        if at is None:
+            return True
+        subject = (row[0], row[at])
+        before = self._told.get(subject)
+        if before is None and row[0] == Kind.POSITION:
+            leverage = min(20, self.swarm.model.markets[row[-1]].max_leverage)
+            before = (0, 0, 0, 0, 0, leverage, 1, *row[at])
+        self._told[subject] = row[HEAD:]
+        return before != row[HEAD:]
+
+    def _first_difference(self, steps, news, acks) -> str:
+        by_sequence = {}
+        for row in news:
+            by_sequence.setdefault(row[1], []).append(row)
+        for step, ack in zip(steps, acks, strict=False):
+            given = by_sequence.get(step.command.sequence, [])
+            given = by_sequence.get(0, []) + given if step.command.sequence == 1 else given
+            if ordered(given) != ordered(step.outcomes) or ack != step.ack:
+                return describe(step, given, ack)
+        return f"{len(acks)} acks for {len(steps)} commands"
+
+
+def ordered(rows: list) -> list:
+    """The rows, with the absolute ones of a block in order of kind and subject."""
+    return [
+        row
+        for _, row in sorted(
+            enumerate(rows),
+            key=lambda each: (each[1][1], each[1][0], each[1][-2:])
+            if each[1][0] in (Kind.FUNDS, Kind.POSITION)
+            else (each[1][1], _place(each[1][0]), (each[0],)),
+        )
+    ]
+
+
+def _place(kind):
+    """Before or after the absolute rows of accounts."""
+    return 0 if kind < Kind.FUNDS and kind != Kind.MARKET else 100
+
+
+def describe(step: Step, given: list, ack: tuple) -> str:
+    """What was asked, what the model says, what the engine says."""
+    asked = {name: value for name, value in step.command._asdict().items() if value and value not in BLANK}
+    lines = [f"{asked}", f"model  {step.ack}", f"engine {ack}"]
+    for title, rows in (("model ", step.outcomes), ("engine", given)):
+        for row in rows:
+            kind = Kind(row[0])
+            fields = dict(zip(FIELDS[kind].split(), row[HEAD:], strict=True))
+            lines.append(f"{title} {kind.name} {fields}")
+    return "\n".join(lines)
