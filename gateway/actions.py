@@ -319,12 +319,15 @@ def decode(body: bytes, signed: bool = True) -> Envelope:
         raise Refusal(errors.BAD_BODY.message)
     try:
         sent = _signed.decode(body) if signed else _unsigned.decode(body)
-        twice = _names_a_key_twice(body, sent)
     except _NOT_JSON:
         raise Refusal(errors.BAD_BODY.message) from None
-    if twice:
-        raise Refusal(errors.BAD_BODY.message)
-    action = _decode_action(bytes(sent.action))
+    raw = bytes(sent.action)
+    try:
+        action = _action.decode(raw)
+        if _names_a_key_twice(body, raw, sent, action):
+            raise Refusal("Invalid request: a key is named twice")
+    except _NOT_JSON as error:
+        raise Refusal(_reason(raw, error)) from None
     vault = None if isinstance(action, NO_VAULT) else sent.vault or None
     return Envelope(
         action,
@@ -335,27 +338,17 @@ def decode(body: bytes, signed: bool = True) -> Envelope:
     )
 
 
-def _decode_action(raw: bytes) -> Action:
-    try:
-        action = _action.decode(raw)
-        twice = _names_a_key_twice(raw, action)
-    except _NOT_JSON as error:
-        raise Refusal(_reason(raw, error)) from None
-    if twice:
-        raise Refusal("Invalid action: a key is named twice")
-    return action
-
-
-def _names_a_key_twice(raw: bytes, decoded: msgspec.Struct) -> bool:
-    """Whether an object in `raw` has two values for a key; `decoded` holds the last of them.
+def _names_a_key_twice(body: bytes, raw: bytes, sent: _Unsigned, action: Action) -> bool:
+    """Whether an object in `body` has two values for a key; what was decoded holds the last of them.
 
     More colons in their text than in our encoding may be such a key, or one that is null or ignored, and a
     text may be spelled otherwise than we would: only then is all of it looked at.
     """
-    if b"\\" not in raw and raw.count(b":") == _encode(decoded).count(b":"):
+    theirs = body.count(b":") + raw.count(b":")  # the action is in what was sent, and once more by itself
+    if b"\\" not in body and theirs == _encode((sent, action)).count(b":"):
         return False
     try:
-        json.loads(raw, object_pairs_hook=_without_twice)
+        json.loads(body, object_pairs_hook=_without_twice)
     except _Twice:
         return True
     return False
