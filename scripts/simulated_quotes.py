@@ -170,6 +170,7 @@ class Style:
     gap: float = 1.2 * BASIS_POINT  # from level to level
     skew: float = 4.0 * BASIS_POINT  # how far the quotes move with a full inventory
     fear: float = 1.0  # of volatility: how many seconds' worth of it is added to the spread
+    nerve: float = 0.7  # of excitement; beyond it the first level is withdrawn
     tolerance: float = 0.4 * BASIS_POINT  # a quote that is as near as that to where it belongs stays
     by_cloid: bool = True
 
@@ -210,6 +211,8 @@ class Maker:
                 quantity = min(lots, room)
                 if quantity * price < MINIMUM_NOTIONAL_USD * USD:
                     break
+                if level == 0 and view.excitement > style.nerve:
+                    continue
                 room -= quantity
                 quotes[self.cloid(side, level)] = Wanted(side, price, quantity)
         return quotes

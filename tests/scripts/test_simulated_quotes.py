@@ -1,8 +1,4 @@
-"""Simulated makers and takers: legal, uncrossed, bounded, and the same for the same seed.
-
-They meet on a toy exchange, which matches with the simulated node's market, takes actions in the wire's form,
-and tells each account of its orders and fills as the streams do.
-"""
+"""Simulated makers and takers: legal, uncrossed, bounded, and the same for the same seed."""
 
 import json
 from random import Random
@@ -11,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.simulated_market import BUY, FILLS, SELL, SPECS, STATUSES, Accounts, Block, Order
-from scripts.simulated_market import Market as Matching
+from scripts.simulated_market import BUY, SELL, SPECS
 from scripts.simulated_prices import FARTHEST, STEP_SECONDS, Prices
 from scripts.simulated_quotes import (
     USD,
@@ -27,92 +22,43 @@ from scripts.simulated_quotes import (
     order_wire,
     scaled,
 )
+from tests.scripts.toy_exchange import Toy, is_legal
 
 PERPS = {coin: spec for coin, spec in SPECS.items() if not spec.spot}
 MARKETS = [Market(spec, asset) for asset, spec in enumerate(PERPS.values())]
 BTC = MARKETS[0]
-TIFS = {"Alo", "Ioc"}
 
 
-class Toy:
-    """One market, some accounts, no time. `act` takes a wire action; `statuses`: what became of orders."""
+class Players:
+    """Accounts of a toy exchange by their names, and what each believes of itself."""
 
     def __init__(self, market: Market, names: list[str]):
-        self.market = market
-        self.book = Matching(market.spec, Accounts())
+        self.toy = Toy(market.spec, market.asset, self._tell)
         self.pictures = {name: Picture(PERPS) for name in names}
-        self.statuses: list[str] = []
-        self.kinds: set[str] = set()
         self._users = {name: f"0x{number:040x}" for number, name in enumerate(names, 1)}
-        self._height = 0
+        self._names = {user: name for name, user in self._users.items()}
+        self._coin = market.spec.coin
 
     def view(self, fair: int, **more: float) -> View:
-        return View(fair, self.book.best(BUY) or 0, self.book.best(SELL) or 0, **more)
+        return View(fair, self.toy.book.best(BUY) or 0, self.toy.book.best(SELL) or 0, **more)
 
-    def act(self, name: str, action: dict) -> None:
-        self._height += 1
-        self.kinds.add(action["type"])
-        block = Block(self._height, self._height * 10**9)
-        user = self._users[name]
-        for order in action.get("orders", []):
-            self._place(block, user, order)
-        for cancel in action.get("cancels", []):
-            self._cancel(block, user, cancel.get("cloid", cancel.get("o")))
-        for modify in action.get("modifies", [action] if action["type"] == "modify" else []):
-            if self._cancel(block, user, modify["oid"]):
-                self._place(block, user, modify["order"])
-        self._tell(block)
-
-    def _mine(self, user: str, named: int | str) -> list[Order]:
-        return [o for o in self.book.orders.values() if o.user == user and named in (o.oid, o.cloid)]
-
-    def _cancel(self, block: Block, user: str, named: int | str) -> bool:
-        mine = self._mine(user, named)
-        for order in mine:
-            self.book.cancel(block, order)
-        return bool(mine)
-
-    def _place(self, block: Block, user: str, order: dict) -> None:
-        spec, cloid = self.market.spec, order.get("c")
-        assert order["a"] == self.market.asset and order["t"]["limit"]["tif"] in TIFS
-        assert cloid is None or not self._mine(user, cloid), "a name is used once at a time"
-        side = BUY if order["b"] else SELL
-        price, size = scaled(order["p"], spec.price_decimals), scaled(order["s"], spec.size_decimals)
-        assert is_legal(spec, price) and size > 0
-        if order["r"]:
-            position = self.book._accounts.position(user, spec)
-            assert position * (1 if side == SELL else -1) >= size, "it closes what is there"
-        tif = order["t"]["limit"]["tif"]
-        self.book.place(block, Order(block.take_oid(), user, side, price, size, tif, 0, cloid))
-
-    def _tell(self, block: Block) -> None:
-        names = {user: name for name, user in self._users.items()}
-        for stream, text in block.events:
-            told = json.loads(text)
-            if stream == STATUSES:
-                self.statuses.append(told["status"])
-                self.pictures[names[told["user"]]].take_updates([told])
-            elif stream == FILLS:
-                user, fill = told
-                self.pictures[names[user]].take_fills([fill])
+    def act(self, name: str, actions: list) -> None:
+        for action in actions:
+            statuses = self.toy.act(self._users[name], action)
+            assert {"error": "cloid"} not in statuses, "a name is used once at a time"
 
     def check(self) -> None:
         """What accounts believe is what is so."""
-        for name, user in self._users.items():
-            mine = [o for o in self.book.orders.values() if o.user == user]
-            picture = self.pictures[name]
-            believed = picture.quotes.get(self.market.spec.coin, {})
+        for name, picture in self.pictures.items():
+            user, believed = self._users[name], picture.quotes.get(self._coin, {})
             assert {(q.oid, q.cloid, q.price, q.quantity) for q in believed.values()} == {
-                (o.oid, o.cloid, o.price, o.quantity) for o in mine
+                (o.oid, o.cloid, o.price, o.quantity) for o in self.toy.orders(user)
             }
-            actual = self.book._accounts.position(user, self.market.spec)
-            assert picture.position(self.market.spec.coin) == actual
+            assert picture.position(self._coin) == self.toy.position(user)
 
-
-def is_legal(spec, price):
-    """The rule of the exchange: a whole number of USD, or at most five figures."""
-    digits = len(str(price))
-    return price > 0 and (price % 10**spec.price_decimals == 0 or price % 10 ** max(0, digits - 5) == 0)
+    def _tell(self, user: str, channel: str, data: list) -> None:
+        picture = self.pictures[self._names[user]]
+        (picture.take_updates if channel == "orderUpdates" else picture.take_fills)(data)
 
 
 # --- numbers ------------------------------------------------------------------------------------------------
@@ -181,31 +127,28 @@ def test_inventory_moves_the_quotes_against_itself(market):
 
 
 def test_quotes_that_are_where_they_belong_are_left_alone():
-    toy = Toy(BTC, ["maker"])
+    players = Players(BTC, ["maker"])
     maker, view = Maker(BTC, Style()), View(BTC.spec.reference)
-    for action in maker.decide(toy.pictures["maker"], view):
-        toy.act("maker", action)
-    assert len(toy.pictures["maker"].quotes["BTC"]) == 2 * Style().levels
-    assert maker.decide(toy.pictures["maker"], view) == []
+    players.act("maker", maker.decide(players.pictures["maker"], view))
+    assert len(players.pictures["maker"].quotes["BTC"]) == 2 * Style().levels
+    assert maker.decide(players.pictures["maker"], view) == []
 
 
 @pytest.mark.parametrize("moved", [0.99, 1.01])
 def test_a_jump_moves_all_quotes_and_none_runs_into_another(moved):
-    toy = Toy(BTC, ["maker"])
-    maker, picture = Maker(BTC, Style()), toy.pictures["maker"]
+    players = Players(BTC, ["maker"])
+    maker, picture = Maker(BTC, Style()), players.pictures["maker"]
     for fair in (BTC.spec.reference, round(BTC.spec.reference * moved)):
-        for action in maker.decide(picture, toy.view(fair)):
-            toy.act("maker", action)
+        players.act("maker", maker.decide(picture, players.view(fair)))
     believed = {cloid: (q.side, q.price, q.quantity) for cloid, q in picture.quotes["BTC"].items()}
     assert believed == maker.wanted(0, View(fair))
-    assert set(toy.statuses) == {"open", "canceled"}
+    assert set(players.toy.statuses) == {"open", "canceled"}
 
 
 def test_a_quote_is_filled_up_when_less_than_half_is_left_and_cut_when_it_is_too_much():
-    toy = Toy(BTC, ["maker"])
-    maker, picture, view = Maker(BTC, Style()), toy.pictures["maker"], View(BTC.spec.reference)
-    for action in maker.decide(picture, view):
-        toy.act("maker", action)
+    players = Players(BTC, ["maker"])
+    maker, picture, view = Maker(BTC, Style()), players.pictures["maker"], View(BTC.spec.reference)
+    players.act("maker", maker.decide(picture, view))
     quote = picture.quotes["BTC"][maker.cloid(BUY, 0)]
     whole = quote.quantity
     for quantity, acts in ((whole // 2 + 1, False), (whole // 2, True), (whole + 1, True)):
@@ -217,10 +160,27 @@ def test_a_quote_is_filled_up_when_less_than_half_is_left_and_cut_when_it_is_too
 
 
 @pytest.mark.parametrize("by_cloid", [True, False], ids=["by cloid", "by oid"])
+def test_after_a_jump_the_first_level_is_withdrawn_for_a_while(by_cloid):
+    players = Players(BTC, ["maker"])
+    maker, picture = Maker(BTC, Style(by_cloid=by_cloid)), players.pictures["maker"]
+    calm, excited = View(BTC.spec.reference), View(BTC.spec.reference, excitement=Style().nerve + 0.1)
+    players.act("maker", maker.decide(picture, calm))
+    before = set(picture.quotes["BTC"])
+    first = {maker.cloid(BUY, 0), maker.cloid(SELL, 0)}
+    (action,) = maker.decide(picture, excited)
+    assert action["type"] == ("cancelByCloid" if by_cloid else "cancel")
+    players.act("maker", [action])
+    assert set(picture.quotes["BTC"]) == before - first
+    players.act("maker", maker.decide(picture, calm))
+    assert set(picture.quotes["BTC"]) == before
+
+
+@pytest.mark.parametrize("by_cloid", [True, False], ids=["by cloid", "by oid"])
 @pytest.mark.parametrize("market", MARKETS, ids=PERPS)
 def test_a_market_lives_and_inventories_stay_bounded(market, by_cloid):
     names = ["maker", "other", "informed", "noise"]
-    draw, toy = Random(market.asset), Toy(market, names)
+    draw, players = Random(market.asset), Players(market, names)
+    toy, pictures = players.toy, players.pictures
     prices = Prices(draw, [market.spec])
     makers = {
         "maker": Maker(market, Style(by_cloid=by_cloid, limit_usd=20_000)),
@@ -230,17 +190,17 @@ def test_a_market_lives_and_inventories_stay_bounded(market, by_cloid):
         "informed": Taker(market, draw, informed=True, limit_usd=15_000),
         "noise": Taker(market, draw, informed=False, limit_usd=15_000),
     }
+    traders: dict = makers | takers
     coin, quoted, rounds = market.spec.coin, 0, 1_500
     for _ in range(rounds):
         prices.step()
         for name in draw.sample(names, len(names)):
             seen = prices.excitement[coin]
-            view = toy.view(prices.fair(coin), volatility=prices.volatility, excitement=seen)
-            for action in (makers | takers)[name].decide(toy.pictures[name], view):
-                toy.act(name, action)
-            toy.check()
-            for trader, limited in (makers | takers).items():
-                assert abs(toy.pictures[trader].position(coin)) <= limited.limit
+            view = players.view(prices.fair(coin), volatility=prices.volatility, excitement=seen)
+            players.act(name, traders[name].decide(pictures[name], view))
+            players.check()
+            for trader, limited in traders.items():
+                assert abs(pictures[trader].position(coin)) <= limited.limit
         quoted += toy.book.best(BUY) is not None and toy.book.best(SELL) is not None
     assert quoted > rounds * 0.95
     assert toy.statuses.count("filled") > rounds / 10
