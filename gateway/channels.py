@@ -8,75 +8,17 @@ left out.
 A channel knows no client and no clock. It is bound to one world, and bound anew to the next.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 
-from gateway import encode, interest, schema
+from gateway import account_channels, encode, interest, schema
+from gateway.bound import Block, Bound, First, State, gather, missed
 from gateway.codec import encode as json
 from gateway.world import Array, Depth, World
-from shm import broadcast, layout, rows, units
-from shm.codes import EventKind
+from shm import layout, units
 from shm.constants import USER_FILLS_MAX
 
 TRADES_FIRST = 10  # recent trades in a first message
 REPAIR_MAX = 4096  # trades or fills that are told anew after a gap
-
-
-class Lapped(Exception):
-    """An event names an item that is gone: this process has fallen too far behind."""
-
-
-class State(NamedTuple):
-    """What a state channel would say now. `core` is compared with what it said last."""
-
-    core: bytes
-    height: int
-    time_ms: int
-
-
-class First(NamedTuple):
-    """How an event channel begins: one message, in parts (none: no message), and the height it stands for."""
-
-    parts: list[bytes]
-    height: int
-
-
-class Block(NamedTuple):
-    """The events of one block, chained by interest.Sieve."""
-
-    world: World
-    events: Array
-    market_links: Array
-    account_links: Array
-    height: int
-    time_ms: int
-
-
-class Bound:
-    """What a channel is about: a coin, a user, or neither; and its row in the world that it is bound to."""
-
-    wants = 0  # bits of interest in that row
-    is_state = False
-    restarts = False  # a client that missed something can begin again with a first message that says it all
-    repairable = False  # what was missed can be told later
-
-    def __init__(self, name: str, key: schema.Key, coin: str | None = None, user: str | None = None):
-        self.name = name
-        self.key = key
-        self.coin = coin
-        self.user = user
-        self.row: int | None = None  # None: not in this world, or not yet
-
-    def bind(self, world: World) -> bool:
-        """Find the row; whether it is there (or none is needed)."""
-        if self.coin is not None:
-            self.row = world.market(self.coin)
-        elif self.user is not None:
-            self.row = world.account(bytes.fromhex(self.user[2:]))
-        else:
-            return True
-        return self.row is not None
 
 
 # --- state channels ----------------------------------------------------------------------------------------
@@ -211,14 +153,14 @@ class TradesChannel(Bound):
         return First([self._message(world, recent)] if len(recent) else [], height)
 
     def tell(self, block: Block, first: int) -> list[bytes]:
-        trades = _gather(block, "trade", first, block.market_links, EventKind.TRADE, layout.TRADE)
+        trades = gather(block, "trades", first, block.market_links)
         return [self._message(block.world, trades)] if len(trades) else []
 
     def since(self, world: World, after: int, until: int) -> list[bytes]:
         """What was traded after one height and until another, as far as it is kept."""
         trades = np.zeros(0, layout.TRADE) if self.row is None else world.trades(self.row, REPAIR_MAX)
-        missed = _missed(trades, after, until)
-        return [self._message(world, missed)] if len(missed) else []
+        later = missed(trades, after, until)
+        return [self._message(world, later)] if len(later) else []
 
     def _message(self, world: World, trades: Array) -> bytes:
         return b'{"channel":"trades","data":[%b]}' % world.trades_json(trades)
@@ -291,13 +233,13 @@ class FillsChannel(Bound):
         return First([head + world.fills_json(fills) + b"]}}"], height)
 
     def tell(self, block: Block, first: int) -> list[bytes]:
-        fills = _gather(block, "fill", first, block.account_links, EventKind.FILL, layout.FILL)
+        fills = gather(block, "fills", first, block.account_links)
         return [self._message(block.world, fills)] if len(fills) else []
 
     def since(self, world: World, after: int, until: int) -> list[bytes]:
         fills = np.zeros(0, layout.FILL) if self.row is None else world.fills(self.row, REPAIR_MAX)
-        missed = _missed(fills, after, until)
-        return [self._message(world, missed)] if len(missed) else []
+        later = missed(fills, after, until)
+        return [self._message(world, later)] if len(later) else []
 
     def _message(self, world: World, fills: Array) -> bytes:
         return b'{"channel":"userFills","data":{"user":%b,"fills":[%b]}}' % (
@@ -319,7 +261,7 @@ class UserEventsChannel(Bound):
 
     def tell(self, block: Block, first: int) -> list[bytes]:
         world, said = block.world, []
-        fills = _gather(block, "fill", first, block.account_links, EventKind.FILL, layout.FILL)
+        fills = gather(block, "fills", first, block.account_links)
         if len(fills):
             said.append(b'{"channel":"user","data":{"fills":[%b]}}' % world.fills_json(fills))
         cancels = world.nonuser_cancels_json(block.events, block.account_links, first)
@@ -346,9 +288,15 @@ class SilentChannel(Bound):
         return []
 
 
-StateChannel = BookChannel | BboChannel | MidsChannel | OpenOrdersChannel
+StateChannel = BookChannel | BboChannel | MidsChannel | OpenOrdersChannel | account_channels.StateChannel
 EventChannel = (
-    TradesChannel | QueueChannel | OrderUpdatesChannel | FillsChannel | UserEventsChannel | SilentChannel
+    TradesChannel
+    | QueueChannel
+    | OrderUpdatesChannel
+    | FillsChannel
+    | UserEventsChannel
+    | SilentChannel
+    | account_channels.EventChannel
 )
 Channel = StateChannel | EventChannel
 
@@ -363,28 +311,10 @@ _CHANNELS: dict[type, type] = {
     schema.UserFills: FillsChannel,
     schema.UserEvents: UserEventsChannel,
     schema.Notification: SilentChannel,
+    **account_channels.CHANNELS,
 }
 
 
 def make(subscription: schema.Subscription) -> Channel:
     channel: Channel = _CHANNELS[type(subscription)](subscription)
     return channel
-
-
-def _missed(items: Array, after: int, until: int) -> Array:
-    """Of items that are newest first, those of the heights in between, oldest first."""
-    return items[(items["height"] > after) & (items["height"] <= until)][::-1]
-
-
-def _gather(
-    block: Block, ring: str, first: int, links: Array, kind: EventKind, dtype: np.dtype[np.void]
-) -> Array:
-    """The items of the trades or fills ring that a chain of events names. Raises Lapped."""
-    arrays = block.world.arrays
-    out = np.zeros(rows.chain_length(links, first), dtype)
-    count = rows.gather(
-        arrays[f"{ring}_ring"], arrays[f"{ring}s"], block.events, links, first, int(kind), out
-    )
-    if count == broadcast.LAPPED:
-        raise Lapped
-    return out[:count]

@@ -66,6 +66,9 @@ _CROSSED, _FEE = literal(',"crossed":'), literal(',"fee":')
 _LIQUIDATION, _LIQUIDATED = literal(',"liquidation":{'), literal('"liquidatedUser":')
 _MARK_PX, _METHOD = literal('"markPx":'), literal(',"method":')
 _BUILDER_FEE, _FEE_TOKEN, _TWAP = literal(',"builderFee":'), literal(',"feeToken":'), literal(',"twapId":')
+_CANDLE_START, _CANDLE_END, _CANDLE_COIN = literal('{"t":'), literal(',"T":'), literal(',"s":')
+_INTERVAL, _OPEN_PX, _CLOSE_PX = literal(',"i":'), literal(',"o":'), literal(',"c":')
+_HIGH_PX, _LOW_PX, _VOLUME = literal(',"h":'), literal(',"l":'), literal(',"v":')
 _COLON = literal(":")
 
 
@@ -207,8 +210,8 @@ def write_ended(out, at, ended, count, markets, names):
 
 
 @entry
-def write_updates(out, at, events, links, first, markets, names):
-    """Write an account's STATUS events as orderUpdates tells them: `{"order":BasicOrder,"status",...}`."""
+def write_updates(out, at, events, links, first, markets, names, form):
+    """Write an account's STATUS events as `{"order","status","statusTimestamp"}`. form: BASIC or FRONTEND."""
     begin, i = at, first
     for _ in range(len(events)):
         if i == END:
@@ -216,7 +219,11 @@ def write_updates(out, at, events, links, first, markets, names):
         event = events[i]
         if event.kind == EventKind.STATUS:
             at = put(out, at, _COMMA) if at > begin else at
-            at = put_basic(out, put(out, at, _ORDER_FIRST), event, markets[event.market])
+            at = put(out, at, _ORDER_FIRST)
+            if form == BASIC:
+                at = put_basic(out, at, event, markets[event.market])
+            else:
+                at = put_frontend(out, at, event, markets[event.market], names)
             at = _put_name(out, put(out, at, _STATUS), names, event.status)
             at = put_int(out, put(out, at, _STATUS_TIME), event.time_ns // _MS)
             at = put(out, at, _CLOSE)
@@ -371,6 +378,33 @@ def _has_bytes(raw):
     return False
 
 
+# --- candles ------------------------------------------------------------------------------------------------
+
+
+@entry
+def write_candles(out, at, candles, ends_ms, count, market, interval):
+    """Write candles[:count] (CANDLE[]) of a market (a MARKET row) as candleSnapshot tells them.
+
+    ends_ms   i8[]: the last millisecond of each
+    interval  u1[]: its name
+    """
+    for i in range(count):
+        at = put(out, at, _COMMA) if i > 0 else at
+        candle, places = candles[i], market.price_places
+        at = put_int(out, put(out, at, _CANDLE_START), candle.start_ms)
+        at = put_int(out, put(out, at, _CANDLE_END), ends_ms[i])
+        at = put_quoted(out, put(out, at, _CANDLE_COIN), market.name)
+        at = put_quoted(out, put(out, at, _INTERVAL), interval)
+        at = put_decimal(out, put(out, at, _OPEN_PX), candle.open, places, True)
+        at = put_decimal(out, put(out, at, _CLOSE_PX), candle.close, places, True)
+        at = put_decimal(out, put(out, at, _HIGH_PX), candle.high, places, True)
+        at = put_decimal(out, put(out, at, _LOW_PX), candle.low, places, True)
+        at = put_decimal(out, put(out, at, _VOLUME), candle.volume, market.quantity_places, True)
+        at = put_int(out, put(out, at, _N), candle.count)
+        at = put(out, at, _CLOSE)
+    return at
+
+
 # --- books --------------------------------------------------------------------------------------------------
 
 
@@ -434,11 +468,14 @@ def warm() -> None:
     events, wanted = np.zeros(1, layout.EVENT), np.zeros(1, np.bool_)
     write_orders(out, 0, np.zeros(1, layout.ORDER), 0, 1, markets, names, accounts, BASIC)
     write_ended(out, 0, np.zeros(1, layout.ENDED), 1, markets, names)
-    write_updates(out, 0, events, links, 0, markets, names)
+    write_updates(out, 0, events, links, 0, markets, names, BASIC)
     write_nonuser_cancels(out, 0, events, links, 0, markets, wanted)
     write_statuses(out, 0, events, links, 0, markets, names)
     write_diffs(out, 0, events, links, 0, markets)
     write_trades(out, 0, np.zeros(1, layout.TRADE), 1, markets)
     write_fills(out, 0, np.zeros(1, layout.FILL), 1, markets, names)
+    candle, interval = np.zeros(1, layout.CANDLE), np.zeros(2, np.uint8)
+    interval.flags.writeable = False
+    write_candles(out, 0, candle, np.zeros(1, layout.WORD), 1, markets[0], interval)
     write_levels(out, 0, np.zeros(1, layout.BOOK_LEVEL), 1, 0, 0)
     write_mids(out, 0, heads, books, markets, 1, wanted, np.zeros(1, layout.BOOK))

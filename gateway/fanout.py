@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway import errors, rings, schema
-from gateway.channels import Channel, First, State
+from gateway.bound import First, State
+from gateway.channels import Channel
 from gateway.rings import Ring
 
 

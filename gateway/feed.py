@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gateway import channels, errors, interest, notices, rings, schema
-from gateway.channels import Block, Lapped
+from gateway import channels, errors, exchange_schema, interest, notices, rings, schema
+from gateway.bound import Block, Lapped
 from gateway.errors import NotNow
 from gateway.fanout import Client, Cursor, Fanout, FanoutLimits, Stream
 from gateway.notices import Notices
@@ -27,6 +27,7 @@ from shm.codes import EventKind, Stale
 
 EVENTS_PER_TURN = 16 * 1024  # 2 MiB; a block that is larger is told in parts
 KEPT_ALIVE = ("l2Book", "bbo")  # clients take long silence on these for a dead feed
+MARKED_PER_TICK = 256  # streams that are looked at again at each tick: some ten milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,8 @@ class Feed:
             return False
         if self.world is None:
             return None
+        if isinstance(subscription, exchange_schema.SUBSCRIPTIONS) and not self.world.is_exchange:
+            return False
         if not isinstance(subscription, schema.OF_A_COIN):
             return True
         if self.world.market(subscription.coin) is not None:
@@ -383,6 +386,7 @@ class Feed:
         why_live = errors.ENGINE_BACK if self._notices.engine_gone else errors.REBUILT
         self._notices.engine_gone = gone
         self._notices.check_all(why_live)
+        self._changed.update(dict.fromkeys(self._readers.next_marked(MARKED_PER_TICK)))
         for stream in () if gone else tuple(self.fanout.streams.values()):
             silent = now_ns - stream.published_ns >= self._limits.keepalive_ns
             if silent and stream.channel.name in KEPT_ALIVE:

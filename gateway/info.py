@@ -1,8 +1,8 @@
 """Answers to POST /info, from the world as it is now: one request in, the bytes of one JSON body out.
 
 What a node's logs do not hold (funding, margin, balances) is answered by the zero or the empty form that the
-wire has for it, so that clients start; nothing is guessed. A coin, a user or an order that was never seen is
-not an error: there is an answer for each.
+wire has for it, so that clients start; nothing is guessed. An exchange of our own knows these (account_info).
+A coin, a user or an order that was never seen is not an error: there is an answer for each.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gateway import channels, codec, encode, errors, schema
+from gateway import account_info, channels, codec, encode, errors, schema
 from gateway.codec import encode as json
 from gateway.errors import Answer, NotNow, Refusal
 from gateway.world import Array, World, dex_of
@@ -69,6 +69,7 @@ class Info:
             schema.ClearinghouseState: _clearinghouse_state,
             schema.SpotClearinghouseState: lambda world, request: b'{"balances":[]}',
         }
+        self._answers_of_exchange = self._answers | account_info.ANSWERS
 
     def learn(self, meta: Any, spot_meta: Any) -> None:
         """Take the node's own description of its markets, each if it is one."""
@@ -96,7 +97,10 @@ class Info:
                 raise Refusal(errors.BAD_BODY.message)
         if self.world is None:
             raise NotNow
-        return self._answers[type(request)](self.world, request)
+        answers = self._answers_of_exchange if self.world.is_exchange else self._answers
+        if type(request) not in answers:
+            raise Refusal(errors.BAD_BODY.message)
+        return answers[type(request)](self.world, request)
 
     # what there is to trade
 

@@ -17,10 +17,12 @@ Array = np.ndarray[Any, Any]
 
 END = -1  # of a chain
 
-BOOK, TRADES, QUEUE = 1, 2, 4  # what somebody wants of a market: its levels, its trades, every order
-OPEN, ORDERS, FILLS = 1, 2, 4  # of an account: the list of its orders, every status, every fill
-_CHAINED = TRADES | QUEUE
-assert _CHAINED == ORDERS | FILLS, "what is told event by event, of either"
+# what somebody wants of a market: its levels, its trades, every order, or to know that there was a trade
+BOOK, TRADES, QUEUE, PRICE = 1, 2, 4, 8
+# of an account: the list of its orders, every status, every fill, its funds, every entry of its ledger
+OPEN, ORDERS, FILLS, FUNDS, LEDGER = 1, 2, 4, 8, 16
+_CHAINED = TRADES | QUEUE | LEDGER
+assert _CHAINED == ORDERS | FILLS | LEDGER, "what is told event by event, of either"
 
 
 class Wants(NamedTuple):
@@ -101,9 +103,13 @@ def sift(events: Array, start: int, end: int, markets: Wants, accounts: Wants, c
         elif EventKind.NEW <= event.kind <= EventKind.REMOVE:
             of_market, of_account = QUEUE | BOOK, OPEN
         elif event.kind == EventKind.TRADE:
-            of_market = TRADES
+            of_market = TRADES | PRICE
         elif event.kind == EventKind.FILL:
             of_account = FILLS | OPEN
+        elif event.kind == EventKind.FUNDS:
+            of_account = FUNDS
+        elif event.kind == EventKind.LEDGER:
+            of_account = LEDGER
         if of_market != 0:
             market_count = _mark(markets, event.market, of_market, i, market_count)
         if of_account != 0:

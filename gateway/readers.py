@@ -5,6 +5,7 @@ opened, when its user is first seen, and again for every new world.
 """
 
 from collections.abc import Iterable
+from itertools import islice
 
 from gateway import channels
 from gateway.fanout import Client, Stream
@@ -21,6 +22,7 @@ class Readers:
         self.of_account: dict[int, list[Stream]] = {}
         self.of_coin: dict[str, set[Stream]] = {}
         self.mids: set[Stream] = set()  # those that any block may change
+        self.marked: dict[Stream, None] = {}  # those that prices or the time may change; next in turn first
         self.unbound: set[Stream] = set()  # their coin or user is not in the world, or there is none
 
     def renew(self, world: World, streams: Iterable[Stream], events: int) -> None:
@@ -37,6 +39,8 @@ class Readers:
             self.of_coin.setdefault(channel.coin, set()).add(stream)
         if isinstance(channel, channels.MidsChannel):
             self.mids.add(stream)
+        if channel.is_marked:
+            self.marked[stream] = None
         self.bind(stream, world)
 
     def close(self, stream: Stream) -> None:
@@ -48,6 +52,7 @@ class Readers:
             if not table[channel.row]:
                 del table[channel.row]
         self.mids.discard(stream)
+        self.marked.pop(stream, None)
         self.unbound.discard(stream)
         if channel.coin is not None:
             self.of_coin[channel.coin].discard(stream)
@@ -71,6 +76,13 @@ class Readers:
         for stream in looked:
             self.bind(stream, world)
         return [stream for stream in looked if stream not in self.unbound]
+
+    def next_marked(self, most: int) -> list[Stream]:
+        """So many of those that prices or the time may change, in turn."""
+        streams = list(islice(self.marked, most))
+        for stream in streams:
+            self.marked[stream] = self.marked.pop(stream)
+        return streams
 
     def clients_of(self, coin: str) -> list[Client]:
         """Everybody who reads anything of a coin, once."""

@@ -4,31 +4,17 @@ Decoding a message into these types is the whole check of its shape: a field tha
 null mean the same, unknown keys are ignored, a wrong type is not a request.
 """
 
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
 from msgspec import Meta, Raw, field
 
-USER_PATTERN = r"\A0x[0-9a-fA-F]{40}\Z"
-CLOID_PATTERN = r"\A0x[0-9a-fA-F]{32}\Z"
-COIN_CHARACTERS_MAX = 64
-
-Coin = Annotated[str, Meta(min_length=1, max_length=COIN_CHARACTERS_MAX)]
-User = Annotated[str, Meta(pattern=USER_PATTERN)]
-Dex = Annotated[str, Meta(max_length=COIN_CHARACTERS_MAX)] | None
-Milliseconds = Annotated[int, Meta(ge=-(2**53), le=2**53)]
-Oid = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-PostId = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+from gateway import exchange_schema as exchange
+from gateway.terms import CLOID_PATTERN, Coin, Dex, Milliseconds, Oid, PostId, User, Wire
+from gateway.terms import Key as Key
 
 DEPTH_DEFAULT, DEPTH_FAST, DEPTH_MAX = 20, 5, 100
 FIGURES, MANTISSAS = (2, 3, 4, 5), (1, 2, 5)
 MANTISSA_FIGURES = 5  # the only figures that a mantissa may stand with
-
-Key = tuple[Any, ...]  # a subscription by what it delivers: two of the same key are the same
-
-
-class Wire(msgspec.Struct):
-    """Base of what is decoded here."""
 
 
 # --- messages over WebSocket -------------------------------------------------------------------------------
@@ -51,6 +37,13 @@ class Ping(Wire, tag_field="method", tag="ping"):
     pass
 
 
+class LoginRequest(Wire, tag_field="method", tag="login"):
+    """Ours alone: see `gateway.exchange`."""
+
+    id: PostId
+    request: Raw
+
+
 class PostInfo(Wire, tag_field="type", tag="info"):
     payload: Raw
 
@@ -59,7 +52,7 @@ class PostAction(Wire, tag_field="type", tag="action"):
     payload: Raw
 
 
-Request = Subscribe | Unsubscribe | Post | Ping
+Request = Subscribe | Unsubscribe | Post | LoginRequest | Ping
 
 
 # --- subscriptions -----------------------------------------------------------------------------------------
@@ -167,22 +160,29 @@ class Notification(Wire, tag_field="type", tag="notification"):
 
 
 Subscription = (
-    Book | Bbo | Trades | L4Book | Mids | OrderUpdates | UserFills | UserEvents | OpenOrders | Notification
+    Book
+    | Bbo
+    | Trades
+    | L4Book
+    | Mids
+    | OrderUpdates
+    | UserFills
+    | UserEvents
+    | OpenOrders
+    | Notification
+    | exchange.Subscription
 )
 
-OF_A_COIN = (Book, Bbo, Trades, L4Book)
-OF_A_USER = (OrderUpdates, UserFills, UserEvents, OpenOrders, Notification)
+OF_A_COIN = (Book, Bbo, Trades, L4Book, *exchange.OF_A_COIN)
+OF_A_USER = (OrderUpdates, UserFills, UserEvents, OpenOrders, Notification, *exchange.OF_A_USER)
 
 NORMAL_KEYS: dict[type, dict[str, bytes]] = {  # what an echo holds although the client did not send it
     Book: {"nSigFigs": b"null", "mantissa": b"null"},
     UserFills: {"aggregateByTime": b"false"},
 }
 
-NOT_SERVED = frozenset(  # what the wire has and a node's logs cannot fill
-    "candle userFundings userNonFundingLedgerUpdates userHistoricalOrders userTwapSliceFills userTwapHistory "
-    "twapStates activeAssetCtx activeAssetData clearinghouseState spotState allDexsClearinghouseState "
-    "assetCtxs allDexsAssetCtxs spotAssetCtxs fastAssetCtxs webData2 webData3 outcomeMetaUpdates".split()
-)
+# What the wire has: nobody serves the first, a node's logs cannot fill the others.
+NOT_SERVED = frozenset({"fastAssetCtxs", "webData3", "outcomeMetaUpdates", *exchange.SUBSCRIPTION_TAGS})
 
 
 def valid_figures(figures: int | None, mantissa: int | None) -> bool:
@@ -296,6 +296,7 @@ InfoRequest = (
     | FillsByTime
     | ClearinghouseState
     | SpotClearinghouseState
+    | exchange.InfoRequest
 )
 
 

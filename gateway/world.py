@@ -14,7 +14,7 @@ from gateway import encode
 from gateway.encode import ELEMENT_BYTES_MAX
 from gateway.errors import NotNow
 from shm import layout, rows, seqlock
-from shm.codes import Feed, MarketKind
+from shm.codes import Feed, MarketKind, Mode
 from shm.constants import BOOK_DEPTH, READ_TRIES
 from shm.region import Region
 
@@ -103,6 +103,11 @@ class World:
         """Whether what is not here does not exist: false until the engine holds the state of a height."""
         status = self.look()
         return status.state != Feed.WAITING or status.height > 0
+
+    @property
+    def is_exchange(self) -> bool:
+        """Whether the engine makes this world itself: then there are accounts, contracts and candles."""
+        return self.look().mode == Mode.EXCHANGE
 
     def market(self, coin: str) -> int | None:
         """The index of the market that the wire calls `coin`."""
@@ -266,6 +271,12 @@ class World:
         )
         return out if count > 0 else None
 
+    def closed_of(self, account: int, most: int) -> Array:
+        """An account's orders that ended last, newest first."""
+        arrays, out = self.arrays, np.zeros(most, layout.ENDED)
+        count = rows.read_closed(arrays["accounts"], arrays["closed_ring"], arrays["closed"], account, out)
+        return out[:count]
+
     def rejected_of(self, account: int, most: int) -> Array:
         """An account's newest refusals, newest first."""
         arrays, out = self.arrays, np.zeros(most, layout.ENDED)
@@ -312,6 +323,12 @@ class World:
         out = self._room(len(fills))
         return self._text(encode.write_fills(out, 0, fills, len(fills), arrays["markets"], arrays["names"]))
 
+    def candles_json(self, candles: Array, ends_ms: Array, market: int, interval: str) -> bytes:
+        """Candles (CANDLE[]) of a market and interval, joined by commas. ends_ms: the last of each."""
+        row, name = self.arrays["markets"][market], np.frombuffer(interval.encode(), np.uint8)
+        out = self._room(len(candles))
+        return self._text(encode.write_candles(out, 0, candles, ends_ms, len(candles), row, name))
+
     # events
 
     def queue_json(self, events: Array, links: Array, first: int) -> tuple[bytes, bytes]:
@@ -321,11 +338,11 @@ class World:
         statuses = self._text(encode.write_statuses(out, 0, events, links, first, markets, names))
         return statuses, self._text(encode.write_diffs(out, 0, events, links, first, markets))
 
-    def updates_json(self, events: Array, links: Array, first: int) -> bytes:
-        """An account's statuses, as orderUpdates tells them."""
+    def updates_json(self, events: Array, links: Array, first: int, form: int = encode.BASIC) -> bytes:
+        """An account's statuses, each with its order in a form of `encode`."""
         markets, names = self.arrays["markets"], self.arrays["names"]
         out = self._room(rows.chain_length(links, first))
-        return self._text(encode.write_updates(out, 0, events, links, first, markets, names))
+        return self._text(encode.write_updates(out, 0, events, links, first, markets, names, form))
 
     def nonuser_cancels_json(self, events: Array, links: Array, first: int) -> bytes:
         """Those of an account's orders that were cancelled by others than their user."""

@@ -35,6 +35,7 @@ MODULES = [
     "engine.image",
     "engine.publish",
     "shm.rows",
+    "shm.account_rows",
     "shm.broadcast",
     "engine.follow.check",
     "engine.follow.join",

@@ -19,7 +19,8 @@ MAY_IMPORT = {  # besides itself and the standard library; nobody imports script
     },
 }
 ORDER = {  # a module imports only what stands before it in its package; a new file takes its place
-    "shm": "constants codes kernel units layout atomics seqlock spsc broadcast wait index rows account_rows region stats",
+    "shm": "constants codes kernel units layout atomics seqlock spsc broadcast wait index rows account_rows "
+    "region stats",
     "engine": "state book history publish apply image verify "
     "exchange.records exchange.state exchange.outcomes exchange.signers exchange.money exchange.cloids "
     "exchange.matching exchange.apply exchange.world exchange.candles exchange.project "
@@ -27,9 +28,9 @@ ORDER = {  # a module imports only what stands before it in its package; a new f
     "follow.records follow.scan follow.intern follow.events follow.decode follow.snapshot follow.parse "
     "follow.tail follow.join follow.bootstrap follow.meta follow.checkpoint follow.check follow.watch "
     "follow.follower follow.runner follow.__main__",
-    "gateway": "errors schema codec actions signing numbers encode world commands door answers exchange "
-    "interest channels rings fanout readers notices feed session info http accept ws application front "
-    "server __main__",
+    "gateway": "errors terms exchange_schema schema codec actions signing numbers encode world commands door "
+    "answers exchange interest candles contracts accounts account_info bound account_channels channels rings "
+    "fanout readers notices feed session info http accept ws application front server __main__",
 }
 ONLY_IN = {  # a library, and the only files that may import it
     "Crypto": {"gateway/signing.py"},
@@ -40,13 +41,14 @@ ONLY_IN = {  # a library, and the only files that may import it
     "uvloop": {"gateway/server.py"},
 }
 PURE = {  # modules that know no clock, no chance, no outside world
-    "shm": "constants codes units layout atomics seqlock spsc broadcast rows index",
+    "shm": "constants codes units layout atomics seqlock spsc broadcast rows account_rows index",
     "engine": "state book history publish apply image verify "
     "exchange.records exchange.state exchange.outcomes exchange.signers exchange.money exchange.cloids "
     "exchange.matching exchange.apply exchange.world exchange.candles exchange.project "
     "follow.records follow.scan follow.intern follow.events follow.decode follow.parse follow.join",
-    "gateway": "errors schema codec actions signing numbers encode world commands door answers exchange "
-    "interest channels rings fanout readers notices feed session info",
+    "gateway": "errors terms exchange_schema schema codec actions signing numbers encode world commands door "
+    "answers exchange interest candles contracts accounts account_info bound account_channels channels rings "
+    "fanout readers notices feed session info",
 }
 OUTSIDE = {"asyncio", "os", "random", "secrets", "socket", "subprocess", "threading", "time"}
 

@@ -111,8 +111,8 @@ UNREADABLE = "Error parsing JSON into valid websocket request: "
         ),
         (subscribe(type="candle", coin="BTC"), 'Invalid subscription: {"type": "candle", "coin": "BTC"}'),
         (
-            subscribe(type="webData2", user=ALICE),
-            f'Invalid subscription: {{"type": "webData2", "user": "{ALICE}"}}',
+            subscribe(type="webData3", user=ALICE),
+            f'Invalid subscription: {{"type": "webData3", "user": "{ALICE}"}}',
         ),
     ],
 )

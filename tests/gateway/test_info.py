@@ -198,5 +198,5 @@ def test_an_engine_at_work_is_not_waited_for(world):
 
 
 def test_every_request_of_the_schema_has_its_answer():
-    answered = Info()._answers
+    answered = Info()._answers_of_exchange
     assert answered.keys() == set(schema.InfoRequest.__args__)

@@ -1,0 +1,266 @@
+"""What an exchange of our own answers to POST /info, and a world that follows a node cannot.
+
+Each answer is what the rows say, or the empty form that the wire has for what there is not here: funding,
+TWAP orders, vaults, referrals, builders' fees, spot. A user who was never seen has nothing, and is no error.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gateway import accounts, candles, contracts, encode, schema
+from gateway import exchange_schema as asked
+from gateway.accounts import Account
+from gateway.codec import encode as json
+from gateway.contracts import DAY_MS, usd
+from gateway.world import Array, World
+from shm import layout
+from shm.codes import Status
+
+HISTORY_MAX = 2000  # orders in one answer, as on the wire
+PERIODS_MS = {"day": DAY_MS, "week": 7 * DAY_MS, "month": 30 * DAY_MS, "allTime": None}
+ORDER_FIELDS = (
+    "order", "price", "quantity", "original", "trigger_price", "timestamp_ms", "cloid", "market", "account",
+    "side", "condition", "flags", "tif", "order_type",
+)  # fmt: skip
+FILLS_SEARCHED = 10_000  # of an account, for what it has traded within a period
+
+
+def row_of(world: World, user: str) -> int | None:
+    return world.account(bytes.fromhex(user[2:]))
+
+
+def account_of(world: World, row: int | None, dex: str = "") -> Account | None:
+    """The account in this row, if there is one: there is no dex but the main one."""
+    return None if row is None or dex else accounts.read(world, row)
+
+
+# --- accounts ----------------------------------------------------------------------------------------------
+
+
+def _state(world: World, request: schema.ClearinghouseState) -> bytes:
+    account = account_of(world, row_of(world, request.user), request.dex or "")
+    return json(accounts.state(account, world.look().time_ms))
+
+
+def _tradable(world: World, request: asked.TradableInfo) -> bytes:
+    market = world.market(request.coin)
+    if market is None:
+        return b"null"
+    row = row_of(world, request.user)
+    return json({"user": request.user.lower()} | accounts.tradable(world, row, request.coin, market))
+
+
+def _rate_limit(world: World, request: asked.RateLimit) -> bytes:
+    account = account_of(world, row_of(world, request.user))
+    volume = 0 if account is None else int(account.funds["volume"])
+    return json(
+        {
+            "cumVlm": usd(volume),
+            "nRequestsUsed": 0 if account is None else int(account.funds["actions"]),
+            "nRequestsCap": accounts.REQUESTS_FREE + volume // accounts.RATE_UNIT,
+            "nRequestsSurplus": 0,
+        }
+    )
+
+
+def _portfolio(world: World, request: asked.Portfolio) -> bytes:
+    row = row_of(world, request.user)
+    account = account_of(world, row)
+    fills = np.zeros(0, layout.FILL) if row is None else world.fills(row, FILLS_SEARCHED)
+    periods = {name: _period(account, fills, length_ms) for name, length_ms in PERIODS_MS.items()}
+    perps = {"perp" + name[0].upper() + name[1:]: period for name, period in periods.items()}
+    return json(list({**periods, **perps}.items()))
+
+
+def _period(account: Account | None, fills: Array, length_ms: int | None) -> dict[str, Any]:
+    """What is known of an account's past: what it has now, and all of it if it began within the period.
+
+    Of an older one nobody has kept what it had: its profit since then is not told, and its volume is that of
+    the fills that are still known.
+    """
+    if account is None:
+        return {"accountValueHistory": [], "pnlHistory": [], "vlm": usd(0)}
+    funds, now_ms = account.funds, account.now_ms
+    began_ms = int(funds["created_ms"])
+    history = [[now_ms, usd(account.value)]]
+    if length_ms is None or began_ms >= now_ms - length_ms:
+        gained = usd(account.value - int(funds["deposited"]))
+        profit, volume = [[began_ms, usd(0)], [now_ms, gained]], int(funds["volume"])
+    else:
+        recent = fills[fills["time_ms"] >= now_ms - length_ms]
+        profit = []
+        volume = int((recent["price"] * recent["quantity"]).sum())
+    return {"accountValueHistory": history, "pnlHistory": profit, "vlm": usd(volume)}
+
+
+def _subs(world: World, request: asked.SubAccounts) -> bytes:
+    row = row_of(world, request.user)
+    found = [] if row is None else [accounts.sub_account(world, sub) for sub in accounts.subs(world, row)]
+    return json(found or None)
+
+
+def _subs_by_dex(world: World, request: asked.SubAccountsByDex) -> bytes:
+    row = row_of(world, request.user)
+    found = [] if row is None else [accounts.sub_account(world, sub) for sub in accounts.subs(world, row)]
+    for sub in found:
+        sub["dexToClearinghouseState"] = [["", sub.pop("clearinghouseState")]]
+    return json(found or None)
+
+
+def _extra_agents(world: World, request: asked.ExtraAgents) -> bytes:
+    row = row_of(world, request.user)
+    return json([] if row is None else accounts.extra_agents(world, row))
+
+
+def _role(world: World, request: asked.Role) -> bytes:
+    return json(accounts.role(world, row_of(world, request.user), bytes.fromhex(request.user[2:])))
+
+
+def _referral(world: World, request: asked.Referral) -> bytes:
+    account = account_of(world, row_of(world, request.user))
+    nothing = usd(0)
+    return json(
+        {
+            "referredBy": None,
+            "cumVlm": nothing if account is None else usd(int(account.funds["volume"])),
+            "unclaimedRewards": nothing,
+            "claimedRewards": nothing,
+            "builderRewards": nothing,
+            "referrerState": {"stage": "needToCreateCode"},
+            "rewardHistory": [],
+            "tokenToState": [],
+        }
+    )
+
+
+def web_data_core(world: World, row: int | None, user: str) -> bytes:
+    """webData2 without the time and without its last brace."""
+    account = account_of(world, row)
+    agent = None if row is None else accounts.unnamed_agent(world, row)
+    orders = b"" if row is None else b"".join(world.orders_json(world.orders_of(row), encode.FRONTEND))
+    facts: dict[str, Any] = {
+        "leadingVaults": [],
+        "totalVaultEquity": usd(0),
+        "agentAddress": agent and agent["address"],
+        "agentValidUntil": agent and agent["validUntil"],
+        "cumLedger": usd(0 if account is None else int(account.funds["deposited"])),
+        "meta": contracts.meta(world),
+        "isVault": False,
+        "user": user,
+        "twapStates": [],
+        "spotState": {"balances": []},
+        "spotAssetCtxs": [],
+        "perpsAtOpenInterestCap": [],
+    }
+    state = json(accounts.state_core(account))
+    return b'%b,"assetCtxs":%b,"openOrders":[%b],"clearinghouseState":%b' % (
+        json(facts)[:-1],
+        contracts.contexts(world),
+        orders,
+        state[:-1],
+    )
+
+
+def web_data(core: bytes, time_ms: int) -> bytes:
+    """webData2, of its core."""
+    return core + b',"time":%d},"serverTime":%d}' % (time_ms, time_ms)
+
+
+def _web_data(world: World, request: asked.WebDataInfo) -> bytes:
+    core = web_data_core(world, row_of(world, request.user), request.user.lower())
+    return web_data(core, world.look().time_ms)
+
+
+# --- the past ----------------------------------------------------------------------------------------------
+
+
+def history(world: World, row: int) -> Array:
+    """An account's newest orders, each with its last word (ENDED[]), newest first."""
+    orders = world.orders_of(row)
+    opened = np.zeros(len(orders), layout.ENDED)
+    for field in ORDER_FIELDS:
+        opened[field] = orders[field]
+    opened["status"], opened["time_ns"] = Status.OPEN, orders["timestamp_ms"] * 1_000_000
+    found = np.concatenate(
+        [world.closed_of(row, HISTORY_MAX), world.rejected_of(row, HISTORY_MAX), opened[::-1]]
+    )
+    newest_first = np.argsort(-found["time_ns"], kind="stable")
+    return found[newest_first[:HISTORY_MAX]]
+
+
+def _historical_orders(world: World, request: asked.HistoricalOrders) -> bytes:
+    row = row_of(world, request.user)
+    return b"[%b]" % (b"" if row is None else world.ended_json(history(world, row)))
+
+
+def _ledger(world: World, request: asked.LedgerInfo) -> bytes:
+    """Oldest first; of more than fit, the oldest, so that the next question begins where this answer ends."""
+    row = row_of(world, request.user)
+    entries = np.zeros(0, layout.LEDGER) if row is None else accounts.ledger(world, row, accounts.LEDGER_KEPT)
+    times, wanted = entries["time_ms"], np.ones(len(entries), np.bool_)
+    if request.start_ms is not None:
+        wanted &= times >= request.start_ms
+    if request.end_ms is not None:
+        wanted &= times <= request.end_ms
+    return json([accounts.ledger_entry(entry) for entry in entries[wanted][::-1][: accounts.LEDGER_MAX]])
+
+
+def _candles(world: World, request: asked.CandleSnapshot) -> bytes:
+    wanted = request.candles
+    return candles.snapshot(world, wanted.coin, wanted.interval, wanted.start_ms, wanted.end_ms)
+
+
+# --- contracts ---------------------------------------------------------------------------------------------
+
+
+def _meta(world: World, request: schema.MetaInfo) -> bytes:
+    return b"null" if request.dex else json(contracts.meta(world))
+
+
+def _meta_and_contexts(world: World, request: schema.MetaAndAssetCtxs) -> bytes:
+    if request.dex:
+        return b"null"
+    return b"[%b,%b]" % (json(contracts.meta(world)), contracts.contexts(world))
+
+
+def _always(body: bytes) -> Callable[[World, Any], bytes]:
+    return lambda world, request: body
+
+
+_NONE, _NULL = _always(b"[]"), _always(b"null")
+
+ANSWERS: dict[type, Callable[[World, Any], bytes]] = {
+    schema.ClearinghouseState: _state,
+    schema.MetaInfo: _meta,
+    schema.MetaAndAssetCtxs: _meta_and_contexts,
+    schema.AllPerpMetas: lambda world, request: json([contracts.meta(world)]),
+    asked.TradableInfo: _tradable,
+    asked.RateLimit: _rate_limit,
+    asked.Fees: lambda world, request: json(contracts.fees(world)),
+    asked.Portfolio: _portfolio,
+    asked.SubAccounts: _subs,
+    asked.SubAccountsByDex: _subs_by_dex,
+    asked.ExtraAgents: _extra_agents,
+    asked.Role: _role,
+    asked.Referral: _referral,
+    asked.VaultEquities: _NONE,
+    asked.MultiSigSigners: _NULL,
+    asked.ApprovedBuilders: _NONE,
+    asked.MaxBuilderFee: _always(b"0"),
+    asked.HistoricalOrders: _historical_orders,
+    asked.LedgerInfo: _ledger,
+    asked.FundingInfo: _NONE,
+    asked.TwapFillsInfo: _NONE,
+    asked.TwapFillsByTime: _NONE,
+    asked.TwapHistoryInfo: _NONE,
+    asked.WebDataInfo: _web_data,
+    asked.CandleSnapshot: _candles,
+    asked.FundingHistory: _NONE,
+    asked.PredictedFundings: _NONE,
+    asked.AtOpenInterestCap: _NONE,
+    asked.MarginTable: lambda world, request: json(contracts.margin_table(world, request.id)),
+    asked.MaxMarketOrders: lambda world, request: json(contracts.max_market_orders()),
+    asked.Liquidatable: _NONE,
+}
