@@ -1,12 +1,15 @@
 """The `ringside` command: what it may be told, and what it answers when it cannot be done.
 
+    ringside up [--no-simulation]               an exchange, with simulated traders
+    ringside deposit ADDRESS AMOUNT             give an account of a running exchange money
+    ringside withdraw ADDRESS AMOUNT            take it away
     ringside follow --simulated                 a small simulated node, and ringside following it
     ringside follow --node-data DIR [...]       the logs of a node, live or recorded
     ringside config [the same options]          print the settings in effect, as a configuration file
 
-Exit codes: 0 ended by a signal, after everything was drained; 1 a fault of ours; 2 settings that cannot be
-used; 75 something else has the port or the data directory, or they cannot be had: it may work later;
-128 + signal: ended at once by a second one.
+Exit codes: 0 ended by a signal, after everything was drained, or done; 1 a fault of ours, or the exchange has
+refused it; 2 settings that cannot be used; 75 something else has the port or the data directory, or they
+cannot be had, or nothing answers there: it may work later; 128 + signal: ended at once by a second one.
 """
 
 import argparse
@@ -22,7 +25,7 @@ from scripts import config as configuration
 from scripts import instance, warm
 from scripts.config import Config
 
-EXIT_REFUSED, EXIT_BUSY = 2, 75
+EXIT_NOT_DONE, EXIT_REFUSED, EXIT_BUSY = 1, 2, 75
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -36,17 +39,50 @@ def run(arguments: Sequence[str]) -> int:
     if given.command == "config":
         return _print_config(given)
     try:
+        if given.command in ("deposit", "withdraw"):
+            return _operate(given)
         config = configuration.load(given.config, sections_of(given))
-        _check_source(config)
-        from scripts import follow  # numba comes with it, which --help need not wait for
-
-        return follow.run(config, version())
+        return _run_exchange(config) if given.command == "up" else _run_follow(config)
     except configuration.Invalid as error:
         print(f"ringside: {error}", file=sys.stderr)
         return EXIT_REFUSED
     except (instance.Busy, OSError) as error:
         print(f"ringside: {error}", file=sys.stderr)
         return EXIT_BUSY
+
+
+def _run_follow(config: Config) -> int:
+    _check_source(config)
+    from scripts import follow  # numba comes with it, which --help need not wait for
+
+    return follow.run(config, version())
+
+
+def _run_exchange(config: Config) -> int:
+    from scripts import exchange
+
+    return exchange.run(config, version())
+
+
+def _operate(given: argparse.Namespace) -> int:
+    """Ask a running exchange for a deposit or a withdrawal, and say what it answers."""
+    from scripts import operator
+
+    message = {"kind": given.command, "address": given.address, "amount": given.amount}
+    try:
+        operator.command(message)  # what cannot be meant needs no exchange to say so
+        data = configuration.load(given.config, {} if given.data is None else {"data": given.data}).data
+        answer = operator.ask(Path(data) / operator.NAME, message)
+    except operator.Wrong as wrong:
+        raise configuration.Invalid(str(wrong)) from None
+    except operator.Unheard as unheard:
+        print(f"ringside: {unheard}", file=sys.stderr)
+        return EXIT_BUSY
+    if not answer["ok"]:
+        print(f"ringside: {answer['error']}", file=sys.stderr)
+        return EXIT_NOT_DONE
+    print(f"{given.command} of {given.amount} USDC, {given.address}: done, sequence {answer['sequence']}")
+    return 0
 
 
 def _print_config(given: argparse.Namespace) -> int:
@@ -63,48 +99,79 @@ def _print_config(given: argparse.Namespace) -> int:
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
-        prog="ringside", description="Order books of a Hyperliquid node, live over HTTP and WebSocket."
+        prog="ringside",
+        description="An exchange of your own, or the books of a Hyperliquid node, over HTTP and WebSocket.",
     )
     top.add_argument("--version", action="version", version=f"ringside {version()}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add_options(commands.add_parser("follow", help="rebuild the books from a node's logs, and serve them"))
-    _add_options(commands.add_parser("config", help="print the settings in effect, as a configuration file"))
+    up = commands.add_parser("up", help="be an exchange, with simulated traders")
+    _add_exchange_options(up)
+    _add_options(up)
+    for name, does in (
+        ("deposit", "give an account of a running exchange money"),
+        ("withdraw", "take it away"),
+    ):
+        operating = commands.add_parser(name, help=does)
+        operating.add_argument("address", metavar="ADDRESS", help="0x and 40 hex digits")
+        operating.add_argument("amount", metavar="AMOUNT", help="in USDC, as 100.25")
+        _add_places(operating)
+    follow = commands.add_parser("follow", help="rebuild the books from a node's logs, and serve them")
+    config = commands.add_parser("config", help="print the settings in effect, as a configuration file")
+    for command in (follow, config):
+        _add_source_options(command)
+        _add_options(command)
+    _add_exchange_options(config)
     return top
 
 
-def _add_options(command: argparse.ArgumentParser) -> None:
-    add = command.add_argument
+def _add_exchange_options(command: argparse.ArgumentParser) -> None:
+    exchange = command.add_argument_group("who trades").add_argument
+    exchange(
+        "--no-simulation", dest="simulation", action="store_false", default=None, help="no simulated traders"
+    )
+
+
+def _add_source_options(command: argparse.ArgumentParser) -> None:
     source = command.add_argument_group("what is followed").add_argument
     source("--node-data", metavar="DIR", help="directory that holds node_order_statuses_* and its like")
     source("--simulated", action="store_true", default=None, help="start a simulated node and follow that")
     source("--snapshot", metavar="FILE", help="start from this L4 snapshot")
     source("--node-info", metavar="URL", help="or ask the node for snapshots, at its info server")
     source("--replay-speed", metavar="real|N|max", help="DIR is a recording: feed it at this pace")
+
+
+def _add_options(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
     add("--host", help="address to listen on (default 127.0.0.1: this machine alone)")
     add("--port", type=int, help="for HTTP and WebSocket (default 3001; 0: a free one)")
     add("--gateways", type=int, metavar="N", help="processes that serve clients (default 1)")
     add("--cores", metavar="auto|none|E,G,...", help="pin the engine to core E and the gateways to G,...")
-    add(
+    _add_places(command)
+
+
+def _add_places(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
         "--data",
         metavar="DIR",
         help=f"what is kept (default {configuration.DEFAULT_DATA}); one instance each",
     )
-    add("--config", metavar="FILE.toml", help="settings; options given here are stronger")
+    command.add_argument("--config", metavar="FILE.toml", help="settings; options given here are stronger")
 
 
 def sections_of(given: argparse.Namespace) -> dict[str, Any]:
     """Sort the options that were given into the sections of the configuration file. Raises config.Invalid."""
-    follow = {
-        name: getattr(given, name)
-        for name in ("node_data", "simulated", "snapshot", "node_info", "replay_speed")
-        if getattr(given, name) is not None
-    }
+
+    def options(*names: str) -> dict[str, Any]:
+        return {name: value for name in names if (value := getattr(given, name, None)) is not None}
+
+    follow = options("node_data", "simulated", "snapshot", "node_info", "replay_speed")
+    exchange = options("simulation")
     gateway = {
         name: value
         for name, value in (("host", given.host), ("port", given.port), ("count", given.gateways))
         if value is not None
     }
-    sections = {"follow": follow, "gateway": gateway, "cores": _cores(given.cores)}
+    sections = {"follow": follow, "exchange": exchange, "gateway": gateway, "cores": _cores(given.cores)}
     found: dict[str, Any] = {name: section for name, section in sections.items() if section}
     return found | ({} if given.data is None else {"data": given.data})
 

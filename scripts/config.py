@@ -43,6 +43,63 @@ class Follow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     silent_ms: Annotated[int, Meta(ge=1)] = 2_000  # without a block, before the source is called silent
 
 
+Bps = Annotated[str, Meta(pattern=r"^-?[0-9]{1,3}(\.[0-9]{1,2})?$")]
+
+
+class Market(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[[exchange.markets]]: a perp that trading begins with."""
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9]{1,16}$")]
+    price: Annotated[str, Meta(pattern=r"^[0-9]{1,9}(\.[0-9]{1,6})?$")]  # in USD, until something is traded
+    size_decimals: Annotated[int, Meta(ge=0, le=constants.PERP_DECIMALS)]
+    max_leverage: Annotated[int, Meta(ge=1, le=50)] = 10
+    maker_rate: Bps = "1.5"  # of a notional, in 10**-4; negative: a rebate
+    taker_rate: Bps = "4.5"
+
+
+class ExchangeCapacity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[exchange.capacity]: rows of each table. Who would need one more is refused; memory is taken as it is
+    used. The rings of what has happened have the sizes of [capacity]."""
+
+    markets: Count = constants.EXCHANGE_MARKETS_MAX
+    accounts: Count = constants.EXCHANGE_ACCOUNTS_MAX
+    orders: Count = constants.EXCHANGE_ORDERS_MAX
+    levels: Count = constants.LEVELS_MAX
+    agents: Count = constants.AGENTS_MAX
+
+
+def _perp(name: str, price: str, size_decimals: int, max_leverage: int) -> Market:
+    return Market(name=name, price=price, size_decimals=size_decimals, max_leverage=max_leverage)
+
+
+PERPS = (
+    _perp("BTC", "100000", 5, 40),
+    _perp("ETH", "3500", 4, 25),
+    _perp("SOL", "180", 2, 20),
+    _perp("HYPE", "40", 2, 10),
+    _perp("XRP", "2.4", 0, 20),
+    _perp("DOGE", "0.2", 0, 10),
+    _perp("BNB", "900", 3, 10),
+    _perp("AVAX", "25", 2, 10),
+    _perp("LINK", "18", 1, 10),
+    _perp("SUI", "3", 1, 10),
+    _perp("LTC", "100", 2, 10),
+    _perp("PURR", "0.15", 0, 3),
+)
+
+
+class Exchange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[exchange]: what `ringside up` begins with."""
+
+    block_ms: Annotated[int, Meta(ge=1, le=1_000)] = 1  # the longest that a block may take to fill
+    simulation: bool = True  # invented traders
+    # The networks whose signatures are taken: b is the test network, a the public one. What is signed for a
+    # network is good on every exchange that takes it.
+    sources: Literal["a", "b", "ab"] = "b"
+    markets: Annotated[tuple[Market, ...], Meta(min_length=1)] = PERPS
+    capacity: ExchangeCapacity = ExchangeCapacity()
+
+
 class Gateway(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[gateway]: the processes that clients talk to. [gateway.limits] goes to them as it is."""
 
@@ -85,6 +142,7 @@ class Cores(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     data: str = DEFAULT_DATA
     follow: Follow = Follow()
+    exchange: Exchange = Exchange()
     gateway: Gateway = Gateway()
     capacity: Capacity = Capacity()
     cores: Cores = Cores()
@@ -108,6 +166,22 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
         return msgspec.json.encode(self).decode()
 
 
+class ExchangeSettings(Struct, frozen=True, kw_only=True):
+    """For engine.exchange; its markets as in engine.exchange.runner."""
+
+    epoch: int
+    markets: list[dict[str, str | int]]
+    deposits: dict[str, int]  # address -> 10**-USD_PLACES USD
+    block_ms: int
+    capacity: ExchangeCapacity
+    rings: dict[str, int]
+    wait: str
+    cpu: int | None
+
+    def to_json(self) -> str:
+        return msgspec.json.encode(self).decode()
+
+
 class GatewaySettings(Struct, frozen=True, kw_only=True):
     host: str
     port: int
@@ -116,14 +190,15 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     wait: str
     cpu: int | None
     limits: dict[str, int | float]
-    mode: str
+    mode: str  # "follow" or "exchange"
+    sources: str
     data: str
 
     def to_json(self) -> str:
         return msgspec.json.encode(self).decode()
 
 
-_SECTIONS = {"follow", "gateway", "capacity", "cores"}
+_SECTIONS = {"follow", "exchange", "gateway", "capacity", "cores"}
 
 
 def load(file: str | None, given: dict[str, Any]) -> Config:
@@ -188,6 +263,9 @@ def _check(config: Config) -> None:
     if follow.node_info is not None and not follow.node_info.startswith(("http://", "https://")):
         raise Invalid(f"--node-info {follow.node_info!r}: expected a URL, as http://127.0.0.1:3001")
     replay_speed(follow.replay_speed)
+    names = [market.name for market in config.exchange.markets]
+    if len({*names}) != len(names) or len(names) > config.exchange.capacity.markets:
+        raise Invalid(f"[exchange] markets: each name once, and at most {config.exchange.capacity.markets}")
     if cores.gateways and len(cores.gateways) != config.gateway.count:
         raise Invalid(f"[cores] gateways: {len(cores.gateways)} cores for {config.gateway.count} gateways")
     named = [core for core in (cores.engine, *cores.gateways) if core is not None]
@@ -254,7 +332,45 @@ def engine_settings(config: Config, *, node_data: str, node_info: str | None, ep
     )
 
 
-def gateway_settings(config: Config, *, index: int, port: int) -> GatewaySettings:
+def exchange_settings(config: Config, *, deposits: dict[str, int], epoch: int) -> ExchangeSettings:
+    """deposits: address -> 10**-USD_PLACES USD, of the first block. Raises Invalid."""
+    engine, _ = placed(config.cores, config.gateway.count, os.sched_getaffinity(0))
+    rings = ("names", "events", "trades", "fills", "closed", "rejected", "buckets")
+    return ExchangeSettings(
+        epoch=epoch,
+        markets=[_engine_market(market) for market in config.exchange.markets],
+        deposits=deposits,
+        block_ms=config.exchange.block_ms,
+        capacity=config.exchange.capacity,
+        rings={name: getattr(config.capacity, name) for name in rings},
+        wait=config.cores.wait,
+        cpu=engine,
+    )
+
+
+def _engine_market(market: Market) -> dict[str, str | int]:
+    """In whole numbers: the price in the market's own places, rates in 10**-6. Raises Invalid."""
+    from shm import units  # numba comes with it, which --help need not wait for
+
+    def whole(name: str, text: str, places: int) -> int:
+        try:
+            return units.parse_decimal(text.encode(), places)
+        except units.NotADecimal:
+            raise Invalid(
+                f"[exchange] market {market.name}, {name} {text}: {places} decimals at most"
+            ) from None
+
+    return {
+        "name": market.name,
+        "size_decimals": market.size_decimals,
+        "price": whole("price", market.price, constants.PERP_DECIMALS - market.size_decimals),
+        "max_leverage": market.max_leverage,
+        "maker_rate": whole("maker_rate", market.maker_rate, 2),
+        "taker_rate": whole("taker_rate", market.taker_rate, 2),
+    }
+
+
+def gateway_settings(config: Config, *, index: int, port: int, mode: str) -> GatewaySettings:
     """port: the one that was reserved, which is never 0."""
     _, gateways = placed(config.cores, config.gateway.count, os.sched_getaffinity(0))
     return GatewaySettings(
@@ -265,7 +381,8 @@ def gateway_settings(config: Config, *, index: int, port: int) -> GatewaySetting
         wait=config.cores.wait,
         cpu=gateways[index],
         limits=config.gateway.limits,
-        mode="follow",
+        mode=mode,
+        sources=config.exchange.sources,
         data=config.data,
     )
 
@@ -285,6 +402,7 @@ def _toml_value(value: Any) -> str:
         return (
             "{" + ", ".join(f"{_toml_value(key)} = {_toml_value(item)}" for key, item in value.items()) + "}"
         )
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_toml_value, value)) + "]"
+    if isinstance(value, list | tuple):
+        between = ",\n    " if value and isinstance(value[0], dict) else ", "
+        return "[" + between.join(map(_toml_value, value)) + "]"
     return msgspec.json.encode(value).decode()  # a JSON scalar is a TOML scalar; there is no null here

@@ -57,6 +57,7 @@ class View:
     is_simulation: bool
     is_recording: bool
     state: str
+    hint: tuple[str, ...] = ()  # lines for the user
     height: int | None = None
     block_time_ns: int = 0
     lag_ms: float | None = None  # from the block's time until it was applied
@@ -78,11 +79,21 @@ class View:
 class Watcher:
     """Looks at what a supervisor's children have published."""
 
-    def __init__(self, supervisor: Supervisor, *, address: str, source: str, data: str, is_recording: bool):
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        *,
+        address: str,
+        source: str,
+        data: str,
+        is_recording: bool,
+        hint: tuple[str, ...] = (),
+    ):
         self._supervisor = supervisor
         self._facts: dict[str, Any] = {
             "address": address,
             "source": source,
+            "hint": hint,
             "data": data,
             "is_recording": is_recording,
         }
@@ -100,7 +111,7 @@ class Watcher:
         rates: dict[str, Any] = self._rates(blocks, seen.pop("events", 0), messages)
         return View(
             **self._facts,
-            is_simulation=supervisor.node is not None,
+            is_simulation=supervisor.simulation is not None,
             state=self._state(world, seen.pop("feed", codes.Feed.WAITING)),
             clients=sum(each.get(CLIENTS, 0) for each in counters),
             gateways_up=sum(gateway.is_ready for gateway in supervisor.gateways),
@@ -223,11 +234,12 @@ def render(view: View, recent: Sequence[str], columns: int, rows: int) -> list[s
     head = [
         f"ringside  http://{view.address}/info  ws://{view.address}/ws",
         *_banner(view),
-        f"following {view.source}",
+        view.source,
         "",
         "  ".join([view.state, *_clock(view)]),
         _rates_text(view),
         *([f"STALE: {_stale_text(view)}"] if view.stale_count else []),
+        *(["", *view.hint] if view.hint else []),
         "",
     ]
     foot = ["", *recent, f"up {_duration(view.uptime_seconds)}   restarts {view.restarts}   ^C ends it"]
@@ -333,8 +345,9 @@ class Screen:
         if not self.is_terminal:
             key = (view.state, view.gateways_up, view.stale_names, view.height is None)
             if key != self._told or now_seconds - self._told_at >= LINE_SECONDS:
+                hint = view.hint if self._told is None else ()
                 self._told, self._told_at = key, now_seconds
-                log.say(self._out, line(view) + "\n")
+                log.say(self._out, "\n".join([line(view), *hint]) + "\n")
             return
         size = shutil.get_terminal_size()
         start = _HOME if size == self._size else _HIDE_CURSOR + _CLEAR + _HOME

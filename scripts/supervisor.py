@@ -1,14 +1,9 @@
-"""Starts the engine, the gateways and the simulated node, introduces them to each other, and starts them
-again.
+"""Starts the engine, the gateways and the simulation, introduces them to each other, and starts them again.
 
 The supervisor holds what a newcomer needs: the engine's world and the gateways' bells, as file descriptors.
 Every process that starts, and every one that hears of another's new start, gets them over its control
-socket:
-
-    engine  -> supervisor   world [world]    stats [stats]    meta gateway -> supervisor   gateway [stats,
-    eventfd]          ready supervisor -> engine    gateway index [stats, eventfd]    for every gateway,
-    whenever either of the two starts supervisor -> gateway   world epoch [world]               likewise;
-    engine_lost; meta; drain
+socket; ARCHITECTURE.md lists the messages. What the processes of an exchange say to each other (a door, an
+answer to the operator) is passed on.
 
 It decides nothing about markets, and can be killed: its children then end with it, and its caller starts it
 again.
@@ -20,12 +15,9 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from scripts import config as configuration
 from scripts.child import Child
-from scripts.config import Config
 from scripts.instance import Instance
 from scripts.log import Log
 
@@ -34,21 +26,43 @@ PAUSE_MAX_SECONDS = 5.0
 STEADY_SECONDS = 10.0  # a process that lived so long did not end quickly
 QUICK_ENDS_TOLD = 3
 DRAIN_SECONDS = 1.2  # for gateways to finish what is in flight
+LOST = "the engine ended before it answered: whether it was done is not known"
+REFUSALS = {  # what the engine may answer its operator
+    "balance": "there is no such account, or it has less than that free",
+    "table_full": "there is no room for another account",
+    "amount": "such an amount cannot be",
+}
 STOP_SECONDS = 0.8  # for the engine to write its checkpoint, and whatever the gateways have left over
 
 Message = dict[str, Any]
+Arguments = Callable[[], list[str]]
+Answer = Callable[[Message], None]
 
 
 @dataclass(frozen=True)
 class Programs:
     """What is run for each role, as arguments of the interpreter. Tests put in their own."""
 
-    engine: Sequence[str] = ("-m", "engine.follow")
+    engine: Sequence[str]
+    simulation: Sequence[str]
     gateway: Sequence[str] = ("-m", "gateway")
-    node: Sequence[str] = ("-m", "scripts.simulated_node")
 
 
-OURS = Programs()
+@dataclass(frozen=True)
+class Plan:
+    """What one instance runs, as arguments of the interpreter, and what is said of it."""
+
+    engine: Callable[[int], list[str]]  # of an epoch
+    gateway: Callable[[int], list[str]]  # of an index
+    gateways: int
+    source: str  # where what is served comes from, for the screen
+    simulation: Arguments | None = None
+    simulation_name: str = "simulation"
+    simulation_is_client: bool = False  # of the gateways; else it is what the engine reads from
+    has_operator: bool = False  # there is someone who may deposit and withdraw
+    is_recording: bool = False
+    hint: tuple[str, ...] = ()  # lines for the user
+    doubt: str = ""  # what looks wrong
 
 
 class Backoff:
@@ -69,7 +83,7 @@ class Role:
     """A place that is always filled by some process, and what the present one has told of itself."""
 
     name: str
-    arguments: Callable[[], list[str]]  # of the next process
+    arguments: Arguments  # of the next process
     hear: Callable[["Role", Message, list[int]], None] | None = None
     greet: Callable[["Role"], None] | None = None  # runs once the next process has started
     mourn: Callable[["Role"], None] | None = None  # runs once it has ended
@@ -94,28 +108,18 @@ class Role:
 
 
 class Supervisor:
-    """Runs one configuration. node_data, node_info: of the followed node; port: reserved by the caller.
+    """Runs one plan.
 
-    `engine`, `gateways`, `world_epoch` and `is_stopping` are for the screen to look at.
+    `engine`, `gateways`, `simulation`, `world_epoch` and `is_stopping` are for the screen to look at.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        instance: Instance,
-        log: Log,
-        *,
-        port: int,
-        node_data: Path,
-        node_info: str | None,
-        node_port: int | None = None,  # of the simulated node, if there is one
-        programs: Programs = OURS,
-    ):
-        self._config, self._instance, self._log, self._programs = config, instance, log, programs
-        self._port, self._node_data, self._node_info, self._node_port = port, node_data, node_info, node_port
+    def __init__(self, plan: Plan, instance: Instance, log: Log):
+        self._plan, self._instance, self._log = plan, instance, log
         self.world_epoch = 0  # of the newest world that was announced
         self.is_stopping = asyncio.Event()
         self._meta: tuple[Message, list[int]] | None = None
+        self._asked: dict[int, Answer] = {}  # of the operator, and without an answer yet
+        self._asked_ever = 0
         holders = [instance.lock]
         self.engine = Role(
             "engine",
@@ -128,18 +132,20 @@ class Supervisor:
         self.gateways = [
             Role(
                 f"gateway {index}",
-                partial(self._gateway_arguments, index),
+                partial(plan.gateway, index),
                 self._hear_gateway,
                 self._greet_gateway,
                 self._mourn_gateway,
             )
-            for index in range(config.gateway.count)
+            for index in range(plan.gateways)
         ]
-        self.node = Role("node (simulated)", self._node_arguments, inherited=holders) if node_port else None
+        self.simulation = (
+            Role(plan.simulation_name, plan.simulation, inherited=holders) if plan.simulation else None
+        )
 
     @property
     def roles(self) -> list[Role]:
-        return [*([self.node] if self.node else []), self.engine, *self.gateways]
+        return [*([self.simulation] if self.simulation else []), self.engine, *self.gateways]
 
     async def run(self) -> None:
         """Keep every role filled until `stop`; then end them in order. Whatever happens here, no child is
@@ -154,7 +160,7 @@ class Supervisor:
             self.kill()
 
     def stop(self) -> None:
-        """Begin to end: drain the gateways, then stop the engine and the node. `run` returns within two
+        """Begin to end: drain the gateways, then stop the engine and the simulation. `run` returns within two
         seconds.
         """
         self.is_stopping.set()
@@ -218,18 +224,24 @@ class Supervisor:
             pass
 
     async def _end_in_order(self) -> None:
-        """First those who talk to clients, then those whom they read from."""
+        """First those who talk to clients, then those whom they read from; before all a client of ours."""
         await self.is_stopping.wait()
+        sources = [role for role in self.roles if role not in self.gateways]
+        if self.simulation and self._plan.simulation_is_client:
+            sources.remove(self.simulation)
+            self._terminate([self.simulation])
         for role in self.gateways:
             role.send({"kind": "drain"})
         clock = asyncio.get_running_loop()
         began = clock.time()
-        await self._ended(self.gateways, DRAIN_SECONDS)
-        sources = [role for role in self.roles if role not in self.gateways]
-        for role in sources:
+        await self._ended([role for role in self.roles if role not in sources], DRAIN_SECONDS)
+        self._terminate(sources)
+        await self._ended(sources, max(STOP_SECONDS, DRAIN_SECONDS + STOP_SECONDS - (clock.time() - began)))
+
+    def _terminate(self, roles: list[Role]) -> None:
+        for role in roles:
             if role.child is not None:
                 role.child.signal(signal.SIGTERM)
-        await self._ended(sources, max(STOP_SECONDS, DRAIN_SECONDS + STOP_SECONDS - (clock.time() - began)))
 
     async def _ended(self, roles: list[Role], seconds: float) -> None:
         """Wait until the processes have ended, at most `seconds`; then kill those that have not."""
@@ -244,35 +256,41 @@ class Supervisor:
                     role.child.signal(signal.SIGKILL)
             await asyncio.gather(*(child.ended() for child in children))
 
-    # --- what is run ----------------------------------------------------------------------------------------
-
     def _engine_arguments(self) -> list[str]:
-        epoch = self._instance.next_epoch()
-        self._instance.directory("follow")
-        settings = configuration.engine_settings(
-            self._config, node_data=str(self._node_data), node_info=self._node_info, epoch=epoch
-        )
-        return [*self._programs.engine, "--settings", settings.to_json()]
+        return self._plan.engine(self._instance.next_epoch())
 
-    def _gateway_arguments(self, index: int) -> list[str]:
-        settings = configuration.gateway_settings(self._config, index=index, port=self._port)
-        return [*self._programs.gateway, "--settings", settings.to_json()]
+    # --- the operator ---------------------------------------------------------------------------------------
 
-    def _node_arguments(self) -> list[str]:
-        return [*self._programs.node, "--out", str(self._node_data), "--info-port", str(self._node_port)]
+    def operate(self, command: Message, answer: Answer) -> None:
+        """Have the engine do what its operator wants; `answer` is called once, now or later."""
+        if not self.engine.is_ready:
+            answer({"ok": False, "error": "the exchange is not up: try again in a moment"})
+            return
+        self._asked_ever += 1
+        self._asked[self._asked_ever] = answer
+        self.engine.send({"kind": "operator", "id": self._asked_ever, "command": command})
+
+    def _answer_operator(self, request: int, message: Message) -> None:
+        if answer := self._asked.pop(request, None):
+            refusal = message.get("refusal", "")
+            error = {} if message.get("ok") else {"error": REFUSALS.get(refusal, f"refused: {refusal}")}
+            answer({"ok": bool(message.get("ok")), "sequence": message.get("sequence"), **error})
 
     # --- who is told what -----------------------------------------------------------------------------------
 
     def _hear_engine(self, engine: Role, message: Message, fds: list[int]) -> None:
         match message:
             case {"kind": "world", "epoch": int(epoch)} if len(fds) == 1:
-                engine.keep("world", fds)
+                bell = engine.fds["stats"] if len(engine.fds.get("stats", [])) == 2 else []
+                engine.keep("world", [*fds, *map(os.dup, bell)])
                 self.world_epoch, engine.is_ready = epoch, True
                 self._log.write("the engine has a world", epoch=epoch, height=message.get("height"))
                 for gateway in self.gateways:
                     self._tell_world(gateway)
-            case {"kind": "stats"} if len(fds) == 1:
+            case {"kind": "stats"} if len(fds) in (1, 2):  # of an exchange: what wakes it, too
                 engine.keep("stats", fds)
+            case {"kind": "operator", "id": int(request)} if not fds:
+                self._answer_operator(request, message)
             case {"kind": "meta"}:
                 engine.keep("meta", fds)
                 self._meta = (message, fds)
@@ -286,6 +304,10 @@ class Supervisor:
             case {"kind": "gateway"} if len(fds) == 2:
                 gateway.keep("gateway", fds)
                 self._introduce(gateway)
+            case {"kind": "door", "epoch": int(epoch)} if len(fds) == 1:
+                index = self.gateways.index(gateway)
+                self.engine.send({"kind": "door", "index": index, "epoch": epoch}, fds)
+                os.close(fds[0])
             case {"kind": "ready"} if not fds:
                 gateway.is_ready = True
                 self._log.write(f"{gateway.name} is ready", port=message.get("port"))
@@ -306,6 +328,8 @@ class Supervisor:
     def _mourn_engine(self, engine: Role) -> None:
         """Gateways keep the last world, and call it stale. So does a gateway that starts in the meantime."""
         engine.drop("stats")
+        for request in [*self._asked]:
+            self._asked.pop(request)({"ok": False, "error": LOST})
         for gateway in self.gateways:
             gateway.send({"kind": "engine_lost"})
 

@@ -1,9 +1,9 @@
 """Stand-ins for the processes that a supervisor starts: they speak its protocol and write down what they
 hear.
 
-    python -m tests.scripts.fake_children ROLE [--trait ...] --settings JSON --control-fd N
+    python -m tests.scripts.fake_children ROLE --home DIR [--trait ...] --settings JSON --control-fd N
 
-Each appends one JSON line for each thing that happens to `story.jsonl` in the data directory, so that the
+Each appends one JSON line for each thing that happens to `story.jsonl` in DIR, so that the
 order of the lines is the order of the events over all processes. They import nothing of the project's: they
 start in a moment.
 """
@@ -55,9 +55,20 @@ class Fake:
         self.tell("heard", message=message, contents=contents)
         if self.role == "engine" and message["kind"] == "gateway":
             os.eventfd_write(fds[1], 1)
+        self.answer(message, len(fds))
         for fd in fds:
             os.close(fd)
         return message["kind"] != "drain" or "deaf" in self.traits
+
+    def answer(self, message, fd_count):
+        """What the processes of an exchange say to each other; "silence" has no answer."""
+        kind, epoch = message["kind"], message.get("epoch")
+        if kind == "world" and fd_count == 3:
+            self.send({"kind": "door", "epoch": epoch}, [memory(f"door {self.role[-1]} of {epoch}")])
+        if kind == "operator" and message["command"]["kind"] != "silence":
+            is_done = message["command"]["kind"] == "deposit"
+            why = {} if is_done else {"refusal": "balance"}
+            self.send({"kind": "operator", "id": message["id"], "ok": is_done, "sequence": 17, **why})
 
 
 def memory(text):
@@ -80,7 +91,9 @@ def introduce(fake, settings):
         fake.send({"kind": "nonsense"}, [memory("")])
         fake.send({"kind": "world", "epoch": "seven"}, [memory("")])
     if fake.role == "engine":
-        fake.send({"kind": "stats"}, [memory("engine stats")])
+        is_exchange = "markets" in settings
+        bell = [os.eventfd(0)] if is_exchange else []
+        fake.send({"kind": "stats"}, [memory("engine stats"), *bell])
         epoch = settings["epoch"]
         fake.send({"kind": "world", "epoch": epoch, "height": 7}, [memory(f"world {epoch}")])
     else:
@@ -128,19 +141,17 @@ def open_descriptors():
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("role", choices=["engine", "gateway", "node"])
+    parser.add_argument("role", choices=["engine", "gateway", "simulation"])
     for trait in TRAITS:
         parser.add_argument(f"--{trait}", action="append_const", dest="traits", const=trait, default=[])
     parser.add_argument("--settings", type=json.loads, default={})
     parser.add_argument("--control-fd", type=int)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--info-port", type=int)
+    parser.add_argument("--home", type=Path)
+    for what_a_simulation_is_told in ("--out", "--info-port", "--operator", "--url"):
+        parser.add_argument(what_a_simulation_is_told)
     given = parser.parse_args()
-    data = given.settings.get("data") or given.out
     name = f"gateway {given.settings['index']}" if given.role == "gateway" else given.role
-    home = data if given.role == "gateway" else Path(data).parent
-    settings = given.settings or {"info_port": given.info_port}
-    live(Fake(name, home, given.control_fd, given.traits), settings)
+    live(Fake(name, given.home, given.control_fd, given.traits), given.settings)
 
 
 if __name__ == "__main__":

@@ -4,14 +4,15 @@ import tomllib
 
 import pytest
 
-from scripts import cli, config, follow, instance
+from scripts import cli, config, exchange, follow, instance, operator, warm
 
 
 @pytest.fixture
 def started(monkeypatch):
     """Configurations that would have been run."""
     seen = []
-    monkeypatch.setattr(follow, "run", lambda config, version: seen.append(config) or 0)
+    for purpose in (follow, exchange):
+        monkeypatch.setattr(purpose, "run", lambda config, version: seen.append(config) or 0)
     return seen
 
 
@@ -23,6 +24,45 @@ def test_options_become_settings(started, tmp_path):
     assert config.replay_speed(settings.follow.replay_speed) == 3
     assert (settings.gateway.host, settings.gateway.port, settings.gateway.count) == ("::", 0, 2)
     assert settings.data == str(tmp_path) and not settings.cores.auto
+
+
+def test_an_exchange_has_traders_unless_told_otherwise(started):
+    assert cli.run(["up", "--port", "0"]) == cli.run(["up", "--no-simulation", "--gateways", "2"]) == 0
+    first, second = started
+    assert first.exchange.simulation and not second.exchange.simulation
+    assert (first.gateway.port, second.gateway.count) == (0, 2)
+
+
+ADDRESS = "0x" + "Ab" * 20
+
+
+@pytest.mark.parametrize(
+    "answer, code, words",
+    [
+        ({"ok": True, "sequence": 9}, 0, f"deposit of 1.5 USDC, {ADDRESS}: done, sequence 9"),
+        ({"ok": False, "error": "no room"}, cli.EXIT_NOT_DONE, "ringside: no room"),
+        (None, cli.EXIT_BUSY, "ringside: nobody"),
+    ],
+)
+def test_the_operator_is_told_what_became_of_it(monkeypatch, capsys, tmp_path, answer, code, words):
+    def ask(path, message):
+        assert path == tmp_path / "operator.sock"
+        assert message == {"kind": "deposit", "address": ADDRESS, "amount": "1.5"}
+        if answer is None:
+            raise operator.Unheard("nobody")
+        return answer
+
+    monkeypatch.setattr(operator, "ask", ask)
+    assert cli.run(["deposit", ADDRESS, "1.5", "--data", str(tmp_path)]) == code
+    told = capsys.readouterr()
+    assert (told.out + told.err).strip() == words
+
+
+@pytest.mark.parametrize("wrong", [["0x12", "5"], [ADDRESS, "0"], [ADDRESS, "1.0000001"], [ADDRESS, "1e3"]])
+def test_an_operator_who_cannot_mean_it_is_told_before_anyone_is_asked(monkeypatch, capsys, wrong):
+    monkeypatch.setattr(operator, "ask", None)
+    assert cli.run(["withdraw", *wrong]) == cli.EXIT_REFUSED
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_an_option_that_was_not_given_leaves_the_file_alone(started, tmp_path):
@@ -73,11 +113,13 @@ def test_the_version_is_that_of_the_project(capsys):
     with pytest.raises(SystemExit) as ended:
         cli.run(["--version"])
     assert ended.value.code == 0
-    project = tomllib.loads((follow.warm.ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((warm.ROOT / "pyproject.toml").read_text())["project"]
     assert capsys.readouterr().out == f"ringside {project['version']}\n"
 
 
-@pytest.mark.parametrize("options", [["--help"], ["follow", "--help"], ["config", "--help"]])
+@pytest.mark.parametrize(
+    "options", [["--help"], ["up", "--help"], ["deposit", "--help"], ["follow", "--help"]]
+)
 def test_help_is_given(capsys, options):
     with pytest.raises(SystemExit) as ended:
         cli.run(options)

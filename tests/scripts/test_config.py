@@ -63,6 +63,13 @@ def test_a_source_on_the_command_line_replaces_that_of_the_file(file):
         ("[follow]\nreplay_speed = 0", ["--replay-speed 0"]),
         ("[follow]\nreplay_speed = 'nan'", ["--replay-speed nan"]),
         ("[follow]\nreplay_speed = inf", ["--replay-speed inf"]),
+        ("[exchange]\nblock_ms = 0", ["[exchange] block_ms:"]),
+        ("[exchange]\nmarkets = []", ["[exchange] markets:"]),
+        (
+            "[[exchange.markets]]\nname = 'A B'\nprice = '1'\nsize_decimals = 1",
+            ["[exchange] markets[0].name:"],
+        ),
+        ("[[exchange.markets]]\nname = 'A'\nprice = '1'\nsize_decimals = 1\n" * 2, ["[exchange] markets:"]),
         ("[gateway]\ncount = 2\n[cores]\ngateways = [0]", ["1 cores for 2 gateways"]),
         ("[cores]\nengine = 100000", ["core 100000"]),
     ],
@@ -71,7 +78,7 @@ def test_what_is_wrong_is_said_with_its_place(file, text, words):
     with pytest.raises(Invalid) as refused:
         config.load(file(text), {})
     assert [word for word in words if word not in str(refused.value)] == []
-    assert "$" not in str(refused.value)
+    assert "$." not in str(refused.value)
 
 
 def test_a_wrong_section_in_the_file_is_told_even_when_the_command_line_has_it(file):
@@ -101,6 +108,26 @@ def test_what_is_printed_is_a_file_that_gives_the_same(file):
     text += "[gateway.limits]\nmessages = 3\nx = 0.5"
     settings = config.load(file(text), {"cores": {"engine": min(os.sched_getaffinity(0))}})
     assert config.load(file(config.to_toml(settings)), {}) == settings
+
+
+def test_markets_become_whole_numbers(file):
+    text = "[[exchange.markets]]\nname = 'A'\nprice = '12.34'\nsize_decimals = 4\nmaker_rate = '-0.2'"
+    settings = config.load(file(text + "\ntaker_rate = '3.25'\nmax_leverage = 7"), {})
+    engine = json.loads(config.exchange_settings(settings, deposits={"0x1": 5}, epoch=3).to_json())
+    (market,) = engine["markets"]
+    assert market == {
+        "name": "A",
+        "size_decimals": 4,
+        "price": 1234,
+        "max_leverage": 7,
+        "maker_rate": -20,
+        "taker_rate": 325,
+    }
+    assert (engine["epoch"], engine["deposits"], engine["block_ms"]) == (3, {"0x1": 5}, 1)
+    assert config.load(file(config.to_toml(settings)), {}) == settings
+    too_fine = config.load(file(text.replace("12.34", "12.345")), {})
+    with pytest.raises(Invalid, match="market A, price 12.345: 2 decimals at most"):
+        config.exchange_settings(too_fine, deposits={}, epoch=1)
 
 
 def test_paths_do_not_depend_on_where_the_command_was_given(monkeypatch, tmp_path):
@@ -133,7 +160,7 @@ def test_children_get_their_part_as_json():
     engine = json.loads(config.engine_settings(settings, node_data="/n", node_info=None, epoch=9).to_json())
     assert engine["data"] == "/d/follow" and engine["replay_speed"] == 1.0 and engine["epoch"] == 9
     assert engine["node_info"] is None and engine["cpu"] is None and engine["snapshot"] == "/s"
-    gateway = json.loads(config.gateway_settings(settings, index=0, port=77).to_json())
+    gateway = json.loads(config.gateway_settings(settings, index=0, port=77, mode="follow").to_json())
     assert gateway == {
         "host": "127.0.0.1",
         "port": 77,
@@ -143,5 +170,6 @@ def test_children_get_their_part_as_json():
         "cpu": None,
         "limits": {},
         "mode": "follow",
+        "sources": "b",
         "data": "/d",
     }

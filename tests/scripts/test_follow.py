@@ -15,14 +15,14 @@ from tests.scripts.test_supervisor import is_running
 DEADLINE_SECONDS = 20
 COMMAND = """
 import sys
-from scripts import config, follow
+from scripts import config, follow, instance
 from tests.scripts import test_supervisor as t
 
 given = {"data": sys.argv[1], "gateway": {"port": int(sys.argv[2])}, "follow": {"simulated": True}}
 traits = sys.argv[3:]
 try:
-    sys.exit(follow.run(config.load(None, given), "0", t.programs(engine=traits, gateway=traits)))
-except follow.instance.Busy as busy:
+    sys.exit(follow.run(config.load(None, given), "0", t.programs(sys.argv[1], traits, traits)))
+except instance.Busy as busy:
     sys.exit(str(busy))
 """
 

@@ -48,6 +48,18 @@ def test_a_simulation_says_so_wherever_it_is_shown():
     assert "SIMULATION" in screen.line(view)
 
 
+def test_what_the_user_may_do_is_shown_and_printed_once_where_nothing_is_redrawn():
+    view = dataclasses.replace(LIVE, hint=("paste this:", "import exchange"))
+    shown = screen.render(view, [], 80, 24)
+    assert shown.index("import exchange") == shown.index("paste this:") + 1
+    out = io.StringIO()
+    plain = Screen(out)
+    for second in (0.0, 100.0, 200.0):
+        plain.show(view, [], second)
+    assert out.getvalue().count("paste this:\nimport exchange\n") == 1
+    assert out.getvalue().count("LIVE") == 3
+
+
 def test_a_recording_shows_its_date_and_no_lag():
     view = dataclasses.replace(LIVE, is_recording=True, lag_ms=None, seconds_since_block=99)
     assert "2026-05-05 17:39:16.400 UTC" in screen.line(view)
@@ -142,7 +154,7 @@ def watcher(arrays, age_ns=0):
     gateway = types.SimpleNamespace(name="gateway 0", fds={}, child=object(), starts=1, is_ready=True)
     stopping = types.SimpleNamespace(is_set=lambda: False)
     supervisor = types.SimpleNamespace(
-        engine=role, gateways=[gateway], roles=[role, gateway], node=None, is_stopping=stopping
+        engine=role, gateways=[gateway], roles=[role, gateway], simulation=None, is_stopping=stopping
     )
     made = screen.Watcher(supervisor, address="a", source="s", data="d", is_recording=False)
     made._attached["engine world"] = (role.fds["world"], attached)

@@ -10,18 +10,21 @@ import sys
 
 import pytest
 
-from scripts import config, instance, log
-from scripts.supervisor import PAUSE_MAX_SECONDS, STEADY_SECONDS, Backoff, Programs, Supervisor
+from scripts import config, exchange, follow, instance, log
+from scripts.supervisor import LOST, PAUSE_MAX_SECONDS, STEADY_SECONDS, Backoff, Programs, Supervisor
 
 FAKE = ("-m", "tests.scripts.fake_children")
 DEADLINE_SECONDS = 20
 
 
-def programs(engine=(), gateway=(), node=()):
-    """Fake children; the arguments are traits, as "deaf"."""
-    flags = {"engine": engine, "gateway": gateway, "node": node}
+def programs(data, engine=(), gateway=(), simulation=()):
+    """Fake children at home in `data`; the arguments are traits, as "deaf"."""
+    flags = {"engine": engine, "gateway": gateway, "simulation": simulation}
     return Programs(
-        **{role: (*FAKE, role, *(f"--{trait}" for trait in traits)) for role, traits in flags.items()}
+        **{
+            role: (*FAKE, role, "--home", str(data), *(f"--{trait}" for trait in traits))
+            for role, traits in flags.items()
+        }
     )
 
 
@@ -66,21 +69,14 @@ class Run:
 
 
 @contextlib.asynccontextmanager
-async def running(data, gateways=1, fakes=None, node_port=None):
+async def running(data, gateways=1, fakes=None, simulated=False, purpose=follow):
     """Run a supervisor over fake children below `data`, and end it in order."""
-    settings = config.load(None, {"data": str(data), "gateway": {"count": gateways}})
+    given = {"data": str(data), "gateway": {"count": gateways}}
+    given |= {"follow": {"simulated": simulated}, "exchange": {"simulation": simulated}}
     mine = instance.Instance(data)
     story = log.Log(mine.directory("log"), None)
-    supervisor = Supervisor(
-        settings,
-        mine,
-        story,
-        port=1,
-        node_data=data / "simulated",
-        node_info=None,
-        node_port=node_port,
-        programs=fakes or programs(),
-    )
+    plan = purpose.plan(config.load(None, given), mine, 1, fakes or programs(data))
+    supervisor = Supervisor(plan, mine, story)
     task = asyncio.create_task(supervisor.run())
     try:
         yield Run(data, supervisor, story)
@@ -180,11 +176,11 @@ def test_a_gateway_that_starts_without_an_engine_gets_the_last_world_and_the_bad
 
 def test_gateways_are_drained_before_the_engine_is_stopped(tmp_path):
     async def scenario():
-        async with running(tmp_path, gateways=2, node_port=1) as run:
+        async with running(tmp_path, gateways=2, simulated=True) as run:
             await run.settle(gateways=2)
         ends = [line["who"] for line in run.told() if line["what"] in ("ended", "terminated")]
         assert sorted(ends[:2]) == ["gateway 0", "gateway 1"]
-        assert sorted(ends[2:]) == ["engine", "node"]
+        assert sorted(ends[2:]) == ["engine", "simulation"]
         assert not run.logged("warning") and not run.logged("error")
 
     asyncio.run(scenario())
@@ -192,7 +188,7 @@ def test_gateways_are_drained_before_the_engine_is_stopped(tmp_path):
 
 def test_who_does_not_end_is_killed(tmp_path):
     async def scenario():
-        async with running(tmp_path, fakes=programs(engine=["deaf"], gateway=["deaf"])) as run:
+        async with running(tmp_path, fakes=programs(tmp_path, engine=["deaf"], gateway=["deaf"])) as run:
             await run.settle()
         pids = [line["pid"] for line in run.told(what="started")]
         assert len(pids) == 2 and not any(map(is_running, pids))
@@ -203,7 +199,7 @@ def test_who_does_not_end_is_killed(tmp_path):
 
 def test_a_child_that_keeps_crashing_is_tried_on_and_told_of(tmp_path):
     async def scenario():
-        async with running(tmp_path, fakes=programs(engine=["crash"])) as run:
+        async with running(tmp_path, fakes=programs(tmp_path, engine=["crash"])) as run:
             await run.until_told(4, "engine", "started")
             assert ["ended with code 3" in line["text"] for line in run.logged("warning")] == [True, True]
             assert "3 times in a row" in run.logged("error")[0]["text"]
@@ -221,7 +217,7 @@ def test_the_pause_doubles_and_a_steady_life_resets_it():
 
 def test_what_nobody_asked_for_is_refused_and_harms_nothing(tmp_path):
     async def scenario():
-        fakes = programs(engine=["rude"], gateway=["rude"])
+        fakes = programs(tmp_path, engine=["rude"], gateway=["rude"])
         async with running(tmp_path, fakes=fakes) as run:
             await run.settle()
             refused = [line for line in run.logged("warning") if "nobody asked for" in line["text"]]
@@ -233,7 +229,7 @@ def test_what_nobody_asked_for_is_refused_and_harms_nothing(tmp_path):
 
 def test_restarts_leave_no_descriptor_behind(tmp_path):
     async def scenario():
-        async with running(tmp_path, fakes=programs(engine=["rude"])) as run:
+        async with running(tmp_path, fakes=programs(tmp_path, engine=["rude"])) as run:
             await run.settle()
             before = sorted(os.listdir("/proc/self/fd"))
             for again in (2, 3):
@@ -252,15 +248,15 @@ def test_restarts_leave_no_descriptor_behind(tmp_path):
 def test_a_child_holds_nothing_but_what_it_was_given(tmp_path):
     async def scenario():
         secret = os.open(tmp_path / "secret", os.O_RDWR | os.O_CREAT)
-        async with running(tmp_path, node_port=1) as run:
+        async with running(tmp_path, simulated=True) as run:
             await run.settle()
-            await run.until_told(1, "node", "started")
+            await run.until_told(1, "simulation", "started")
         os.close(secret)
         lock, held = str(tmp_path / "lock"), {}
         for line in run.told(what="started"):
             held[line["who"]] = sorted("socket" if fd.startswith("socket") else fd for fd in line["fds"])
             assert line["group"] == line["pid"], "a ^C is for the supervisor"
-        assert held == {"engine": sorted([lock, "socket"]), "gateway 0": ["socket"], "node": [lock]}
+        assert held == {"engine": sorted([lock, "socket"]), "gateway 0": ["socket"], "simulation": [lock]}
 
     asyncio.run(scenario())
 
@@ -268,7 +264,7 @@ def test_a_child_holds_nothing_but_what_it_was_given(tmp_path):
 @pytest.mark.parametrize("role", ["engine", "gateway"])
 def test_who_closes_its_control_socket_and_lives_on_is_killed(tmp_path, role):
     async def scenario():
-        async with running(tmp_path, fakes=programs(**{role: ["mute"]})) as run:
+        async with running(tmp_path, fakes=programs(tmp_path, **{role: ["mute"]})) as run:
             await run.until(lambda: len([line for line in run.told(role_name, "started")]) >= 2)
             assert any("SIGKILL" in line["text"] for line in run.logged("warning"))
 
@@ -278,12 +274,64 @@ def test_who_closes_its_control_socket_and_lives_on_is_killed(tmp_path, role):
 
 def test_what_a_child_prints_is_logged(tmp_path):
     async def scenario():
-        async with running(tmp_path, fakes=programs(engine=["babble", "crash"])) as run:
+        async with running(tmp_path, fakes=programs(tmp_path, engine=["babble", "crash"])) as run:
             await run.until(lambda: run.logged("warning"))
             texts = [line["text"] for line in run.logged() if line["who"] == "engine"]
             assert texts[:2] == ["plain", "\x1b[2Jhidden"]
             assert texts[2].startswith("x") and "no newline" in texts[-1]
             assert not any("\x1b" in line for line in run.story.recent)
+
+    asyncio.run(scenario())
+
+
+def test_a_gateway_of_an_exchange_gets_the_bell_and_its_door_is_handed_on(tmp_path):
+    async def scenario():
+        async with running(tmp_path, gateways=2, purpose=exchange) as run:
+            await run.until_told(2, "engine", "heard", "door")
+            doors = run.told("engine", "heard", "door")
+            assert {door["message"]["index"]: door["contents"] for door in doors} == {
+                0: ["door 0 of 1"],
+                1: ["door 1 of 1"],
+            }
+            os.kill(run.told("engine", "started")[0]["pid"], signal.SIGKILL)
+            await run.until_told(4, "engine", "heard", "door")
+            assert {door["message"]["epoch"] for door in run.told("engine", "heard", "door")[2:]} == {2}
+            for world in run.told("gateway 0", "heard", "world"):
+                assert world["contents"][1] == "engine stats" and len(world["contents"]) == 3
+
+    asyncio.run(scenario())
+
+
+def test_the_operator_is_answered_once_and_told_when_nobody_can_know(tmp_path):
+    async def scenario():
+        async with running(tmp_path, purpose=exchange) as run:
+            answers = []
+            run.supervisor.operate({"kind": "deposit"}, answers.append)
+            await run.until(lambda: run.supervisor.engine.is_ready)
+            for kind in ("deposit", "withdraw", "silence"):
+                run.supervisor.operate({"kind": kind}, answers.append)
+            await run.until_told(3, "engine", "heard", "operator")
+            await run.until(lambda: len(answers) == 3)
+            os.kill(run.told("engine", "started")[0]["pid"], signal.SIGKILL)
+            await run.until(lambda: len(answers) == 4)
+            not_up, done, refused, lost = answers
+            assert not not_up["ok"] and "not up" in not_up["error"]
+            assert done == {"ok": True, "sequence": 17}
+            assert not refused["ok"] and "less than that" in refused["error"]
+            assert lost == {"ok": False, "error": LOST}
+            await run.until_told(2, "engine", "started")
+        assert len(answers) == 4
+
+    asyncio.run(scenario())
+
+
+def test_the_simulated_traders_go_before_those_whom_they_trade_with(tmp_path):
+    async def scenario():
+        async with running(tmp_path, simulated=True, purpose=exchange) as run:
+            await run.settle()
+            await run.until_told(1, "simulation", "started")
+        ends = [line["who"] for line in run.told() if line["what"] in ("ended", "terminated")]
+        assert ends[-1] == "engine" and {*ends[:2]} == {"gateway 0", "simulation"}
 
     asyncio.run(scenario())
 
@@ -294,7 +342,8 @@ from pathlib import Path
 from tests.scripts import test_supervisor as t
 
 async def scenario():
-    async with t.running(Path(sys.argv[1]), fakes=t.programs(["deaf"], ["deaf"], ["deaf"]), node_port=1):
+    data = Path(sys.argv[1])
+    async with t.running(data, fakes=t.programs(data, ["deaf"], ["deaf"], ["deaf"]), simulated=True):
         await asyncio.sleep(600)
 
 asyncio.run(scenario())
