@@ -87,8 +87,8 @@ class Door:
 
     @property
     def in_flight(self) -> int:
-        """Commands that were sent and have no ack."""
-        return COMMANDS_MAX - self._room
+        """Actions that were sent and are not answered."""
+        return len(self._sent)
 
     @property
     def has_news(self) -> bool:
