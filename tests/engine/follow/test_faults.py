@@ -22,9 +22,15 @@ from tests.following import SETTLE_NS, Following, agree, books_of
 BLOCKS = 60
 COINS = ["BTC", "HYPE", "PURR/USDC"]
 SCRIPTS, SOAK_SCRIPTS = 50, 2_500  # of each form and kind
-SOAK_SECONDS = 3600
 FRESH_MIN = 0.6  # of all scripts, lossy ones too, must end with every book right and fresh by themselves
 TICKS_NS = (1_000_000, 1_000_000, 10_000_000, 100_000_000)  # between two looks: whether a line is late
+
+
+def pytest_generate_tests(metafunc):
+    """Scripts come in groups of SCRIPTS: one of each form and kind, or all of SOAK_SCRIPTS."""
+    if "first" in metafunc.fixturenames:
+        count = SOAK_SCRIPTS if metafunc.config.getoption("--soak") else SCRIPTS
+        metafunc.parametrize("first", range(0, count, SCRIPTS))
 
 
 class Log(NamedTuple):
@@ -153,31 +159,28 @@ def write_snapshot(out, snapshot):
     beside.replace(out / "snapshot.json")
 
 
-@pytest.mark.timeout(SOAK_SECONDS)
 @pytest.mark.parametrize("form", ["by_block", "streaming"])
-def test_no_book_is_silently_wrong(form, logs, tmp_path, pytestconfig):
+def test_no_book_is_silently_wrong(form, first, logs, tmp_path):
     """Also with the clock too fast for what waits; and the clear majority does not even need a repair."""
-    count = SOAK_SCRIPTS if pytestconfig.getoption("--soak") else SCRIPTS
-    outcomes = {seed: run(seed, logs(form), tmp_path / str(seed)) for seed in range(count)}
+    seeds = range(first, first + SCRIPTS)
+    outcomes = {seed: run(seed, logs(form), tmp_path / str(seed)) for seed in seeds}
     silent = {seed: one for seed, one in outcomes.items() if one.silent and not one.unseen}
     assert silent == {}
     met = set().union(*(one.faults for one in outcomes.values()))
     assert met == set(faults.FAULTS), f"some faults never happened: {sorted(set(faults.FAULTS) - met)}"
     fresh = sum(one.fresh for one in outcomes.values())
     unseen = sum(bool(one.silent) for one in outcomes.values())
-    rest = f"{count - fresh - unseen} in doubt until a comparison, {unseen} with what nobody could see"
-    print(f"\n{form}: {count} scripts, {fresh} right and fresh by themselves, {rest}")
-    assert fresh > FRESH_MIN * count
+    rest = f"{SCRIPTS - fresh - unseen} in doubt until a comparison, {unseen} with what nobody could see"
+    print(f"\n{form}: {SCRIPTS} scripts, {fresh} right and fresh by themselves, {rest}")
+    assert fresh > FRESH_MIN * SCRIPTS
 
 
-@pytest.mark.timeout(SOAK_SECONDS)
 @pytest.mark.parametrize("form", ["by_block", "streaming"])
-def test_what_can_be_known_is_known(form, logs, tmp_path, pytestconfig):
+def test_what_can_be_known_is_known(form, first, logs, tmp_path):
     """Nothing is lost in these scripts: every book is right and nobody doubts it, before any comparison."""
-    count = SOAK_SCRIPTS if pytestconfig.getoption("--soak") else SCRIPTS
     # streaming: a foreign line may stand where one of ours stood; then the doubt is right
     only = [fault for fault in faults.FAULTS if form == "by_block" or fault != "F8"]
-    for seed in range(count):
+    for seed in range(first, first + SCRIPTS):
         outcome = run(seed, logs(form), tmp_path / str(seed), lossy=False, only=only, tick_ns=TICKS_NS[0])
         assert outcome.fresh, f"seed {seed}, {form}: {outcome}"
 
