@@ -68,15 +68,18 @@ class Instance:
             self._process.wait()
         until(lambda: not self.left_behind(), "the end of all processes of the instance")
 
+    def command(self) -> list[str]:
+        """What `ringside` is told to do. Another kind of instance says something else here."""
+        if "--simulated" in self._arguments:
+            return ["follow"]
+        return ["follow", "--node-data", str(self.node_data)]
+
     def start(self) -> None:
         """Start the supervisor; return at once."""
-        command = [sys.executable, "-m", "scripts.cli", "follow"]
         places = ["--data", str(self.data), "--port", str(self.port)]
-        if "--simulated" not in self._arguments:
-            places += ["--node-data", str(self.node_data)]
         with self.output.open("ab") as output:
             self._process = subprocess.Popen(
-                [*command, *places, *self._arguments],
+                [sys.executable, "-m", "scripts.cli", *self.command(), *places, *self._arguments],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -199,7 +202,7 @@ def _children(pid: int) -> list[psutil.Process]:
 def _role(process: psutil.Process) -> str | None:
     """What a child of the supervisor is there for."""
     words = _words(process)
-    if "engine.follow" in words:
+    if "engine.follow" in words or "engine.exchange" in words:
         return "engine"
     if "gateway" in words:
         return f"gateway {json.loads(words[words.index('--settings') + 1])['index']}"
