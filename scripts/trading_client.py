@@ -5,7 +5,7 @@
         await client.act({"type": "order", ...})
 
 It speaks the public WebSocket and nothing else. Answers are matched by number; streams go to `hear`. When the
-connection ends, or an answer does not come, everything that waits raises Lost: what then became of an action
+connection ends, or an answer does not come or says so, what waits raises Lost: what then became of an action
 is not known.
 """
 
@@ -20,14 +20,15 @@ from picows import WSCloseCode, WSError, WSFrame, WSListener, WSMsgType, WSTrans
 from scripts.wallet import Wallet
 
 ANSWER_SECONDS = 20.0
-SESSION_MS = 3_600_000
+SESSION_MS = 12 * 3_600_000
+UNKNOWN = "504"  # what the answer to an action begins with of which nobody knows
 FRAME_BYTES_MAX = 1 << 24
 
 Hear = Callable[[str, Any], None]  # gets the channel and the data of each message that is no answer
 
 
 class Lost(ConnectionError):
-    """The connection has ended, or did not answer in time."""
+    """The connection has ended, or the exchange did not answer in time."""
 
 
 class Refused(Exception):
@@ -70,9 +71,10 @@ class TradingClient(WSListener):
 
     async def _post(self, request: dict[str, Any]) -> Any:
         response = (await self._ask("post", "post", request))["response"]
+        payload = response["payload"]
         if response["type"] == "error":
-            raise Refused(str(response["payload"]))
-        return response["payload"]
+            raise Lost(payload) if payload.startswith(UNKNOWN) else Refused(payload)
+        return payload
 
     async def _ask(self, method: str, channel: str, request: dict[str, Any]) -> Any:
         """Send a numbered request; give the data of the answer with its number."""
