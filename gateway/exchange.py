@@ -30,6 +30,7 @@ MINUTE_NS = 60_000_000_000
 WEIGHT_COMMANDS = 40  # an action weighs one, and one more for each so many orders in it
 NETWORKS_MAX = 1 << 16  # whose actions are counted in one minute
 NEVER_NS = 2**63 - 1
+END_NS = NEVER_NS - 1  # of time, for all who wait for an answer
 _MS_NS = 1_000_000
 
 Reply = Callable[[bytes | Answer], None]  # told once: the JSON of an answer, or what there is instead of one
@@ -69,6 +70,7 @@ class Exchange:
         self._world: World | None = None
         self._door: Door | None = None
         self._size_decimals: list[int] = []
+        self._has_stopped = False
         self._farewells: deque[_Farewell] = deque()  # that the engine was not given yet
         self._minute_ns = 0  # when the minute began that is being counted
         self._weights: dict[str, int] = {}  # by network, in it
@@ -107,6 +109,15 @@ class Exchange:
         """Give up on what takes too long."""
         if self._door is not None:
             self._door.expire(now_ns)
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether the engine has been given what it has not answered."""
+        return self._door is not None and self._door.in_flight > 0
+
+    def stop(self) -> None:
+        """Take no more actions."""
+        self._has_stopped = True
 
     # its clients
 
@@ -165,7 +176,7 @@ class Exchange:
         if envelope.expires_ms is not None and now_ms > envelope.expires_ms:
             raise Refusal(errors.refused(Code.EXPIRED))
         size = commands.size(envelope.action)
-        if self._door is None:
+        if self._door is None or self._has_stopped:
             raise Refusal(errors.NO_ENGINE)
         if not self._door.admits(size, commands.is_cancel(envelope.action)):
             raise Refusal(errors.OVERLOADED)
