@@ -26,8 +26,8 @@ COUNTS = {
     8192, "accounts": 64, "account_index": 128, "book_heads": 8, "books": 8 * BOOK_SLOTS, "event_ring": 1,
     "events": 1024, "trade_ring": 1, "trades": 256, "fill_ring": 1, "fills": 256, "closed_ring": 1, "closed":
     256, "rejected_ring": 1, "rejected": 256, "closed_buckets": 64, "rejected_buckets": 64, "cloid_buckets":
-    64, "contracts": 1, "funds": 1, "positions": 1, "agents": 1, "ledger_ring": 1, "ledger": 1, "candle_heads":
-    1, "candles": 1,
+    64, "contracts": 1, "funds": 1, "positions": 1, "agents": 1, "ledger_ring": 1, "ledger": 1,
+    "candle_heads": 1, "candles": 1,
 }  # fmt: skip
 
 RESTING = codes.OrderState.RESTING
@@ -72,6 +72,18 @@ class World:
             self.status["name_count"] = row + 1
         return self.names[text]
 
+    def places(self, size_decimals):
+        """Of a market's prices and of its quantities."""
+        return PLACES, PLACES
+
+    def price(self, coin, text):
+        places = int(self.arrays["markets"]["price_places"][self.market(coin)])
+        return units.parse_decimal(str(text).encode(), places)
+
+    def size(self, coin, text):
+        places = int(self.arrays["markets"]["quantity_places"][self.market(coin)])
+        return units.parse_decimal(str(text).encode(), places)
+
     def market(self, coin, kind=codes.MarketKind.PERP, size_decimals=5):
         """The market's index; listed when it is new."""
         if coin not in self.markets:
@@ -79,7 +91,7 @@ class World:
             row = self.arrays["markets"][m : m + 1]
             row["name"][0, : len(coin)] = np.frombuffer(coin.encode(), np.uint8)
             row["kind"], row["size_decimals"] = kind, size_decimals
-            row["price_places"] = row["quantity_places"] = PLACES
+            row["price_places"], row["quantity_places"] = self.places(size_decimals)
             for side in range(2):
                 self.arrays["sides"]["offset"][2 * m + side] = (2 * m + side) * self.side_levels
                 self.arrays["sides"]["capacity"][2 * m + side] = self.side_levels
@@ -99,9 +111,12 @@ class World:
     def block(self, height=None, time_ms=None):
         """Collect a block, then publish it. Heights rise by one unless told."""
         height = int(self.status["height"][0]) + 1 if height is None else height
-        block = Block(self, height, 1_700_000_000_000 + 100 * height if time_ms is None else time_ms)
+        block = self.new_block(height, 1_700_000_000_000 + 100 * height if time_ms is None else time_ms)
         yield block
         block.publish()
+
+    def new_block(self, height, time_ms):
+        return Block(self, height, time_ms)
 
     def announce(self, kind, coin, status=0):
         """An event between blocks: STALE or RESET."""
@@ -205,10 +220,12 @@ class Block:
         flags = more.pop("flags", 0) | (codes.Flag.HAS_CLOID if cloid else 0)
         return {
             "market": world.market(coin), "account": world.account(user), "side": SIDES[side], "order": oid,
-            "price": amount(px), "quantity": amount(sz), "original": amount(more.pop("original", sz)),
-            "trigger_price": amount(more.pop("trigger_px", "0")), "timestamp_ms": more.pop("timestamp",
-            self.time_ms), "cloid": raw(cloid) if cloid else np.zeros(16, np.uint8), "condition":
-            more.pop("condition", 0), "flags": flags, "tif": world.name(more.pop("tif", "Gtc")),
+            "price": world.price(coin, px), "quantity": world.size(coin, sz),
+            "original": world.size(coin, more.pop("original", sz)),
+            "trigger_price": world.price(coin, more.pop("trigger_px", "0")),
+            "timestamp_ms": more.pop("timestamp", self.time_ms),
+            "cloid": raw(cloid) if cloid else np.zeros(16, np.uint8),
+            "condition": more.pop("condition", 0), "flags": flags, "tif": world.name(more.pop("tif", "Gtc")),
             "order_type": world.name(more.pop("order_type", "Limit")), **more,
         }  # fmt: skip
 
@@ -246,8 +263,9 @@ class Block:
 
     def update(self, oid, sz):
         order = self.world.orders[oid]
-        self._change(oid, codes.EventKind.UPDATE, amount(sz), order["quantity"])
-        order["quantity"] = amount(sz)
+        coin = next(coin for coin, m in self.world.markets.items() if m == order["market"])
+        self._change(oid, codes.EventKind.UPDATE, self.world.size(coin, sz), order["quantity"])
+        order["quantity"] = self.world.size(coin, sz)
 
     def remove(self, oid, status="canceled"):
         order = self.world.orders[oid]
@@ -263,7 +281,8 @@ class Block:
         m = self.world.market(coin)
         trade = np.zeros(1, layout.TRADE)
         trade["height"], trade["time_ms"], trade["trade"] = self.height, self.time_ms, tid
-        trade["price"], trade["quantity"], trade["market"] = amount(px), amount(sz), m
+        trade["price"], trade["quantity"] = self.world.price(coin, px), self.world.size(coin, sz)
+        trade["market"] = m
         trade["side"], trade["buyer"], trade["seller"] = SIDES[side], raw(buyer), raw(seller)
         trade["hash"] = np.arange(32)
         self.trades.append(trade)
@@ -274,7 +293,8 @@ class Block:
     def fill(self, coin, user, side, px, sz, tid, oid, crossed=True, direction="Open Long", flags=0, **more):
         item = np.zeros(1, layout.FILL)
         item["height"], item["time_ms"], item["trade"], item["order"] = self.height, self.time_ms, tid, oid
-        item["price"], item["quantity"], item["market"] = amount(px), amount(sz), self.world.market(coin)
+        item["price"], item["quantity"] = self.world.price(coin, px), self.world.size(coin, sz)
+        item["market"] = self.world.market(coin)
         item["account"], item["address"], item["side"] = self.world.account(user), raw(user), SIDES[side]
         item["flags"] = flags | (codes.Flag.CROSSED if crossed else 0)
         item["direction"], item["fee_token"] = self.world.name(direction), self.world.name("USDC")
