@@ -17,6 +17,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType, field
 from gateway import errors
 from gateway.errors import Refusal
 from gateway.schema import Typed
+from gateway.terms import USER_PATTERN, Oid, User
 from shm.constants import BATCH_MAX, TEXT_BYTES
 
 BODY_BYTES_MAX = 64 * 1024  # the longest batch fits
@@ -25,7 +26,6 @@ ERROR_CHARACTERS_MAX = 200  # of the text that says what is wrong with an action
 DECIMAL_PATTERN = r"\A(0|[1-9][0-9]{0,14})(\.[0-9]{0,7}[1-9])?\Z"
 AMOUNT_PATTERN = r"\A(0|[1-9][0-9]{0,11})(\.[0-9]{1,6})?\Z"  # hashed as text: trailing zeros are the signer's
 ADDRESS_PATTERN = r"\A0x[0-9a-f]{40}\Z"
-ANY_ADDRESS_PATTERN = r"\A0x[0-9a-fA-F]{40}\Z"
 CLOID_PATTERN = r"\A0x[0-9a-f]{32}\Z"
 NUMBER_PATTERN = r"\A0x[0-9a-fA-F]{1,64}\Z"
 CHAIN_PATTERN = r"\A0x[0-9a-fA-F]{1,16}\Z"
@@ -36,7 +36,7 @@ SPELLINGS = {  # what to tell of a text that does not match
     DECIMAL_PATTERN: "a decimal without sign, exponent, leading or trailing zeros",
     AMOUNT_PATTERN: "an amount without sign or exponent, of 6 decimals at most",
     ADDRESS_PATTERN: "an address in lower case",
-    ANY_ADDRESS_PATTERN: "an address",
+    USER_PATTERN: "an address",
     CLOID_PATTERN: "a cloid of 32 hex digits in lower case",
     CHAIN_PATTERN: "a chain id in hex",
     NAME_PATTERN: f"a name of 1 to {TEXT_BYTES} ASCII characters",
@@ -46,7 +46,6 @@ SPELLINGS = {  # what to tell of a text that does not match
 Decimal = Annotated[str, Meta(pattern=DECIMAL_PATTERN)]
 Amount = Annotated[str, Meta(pattern=AMOUNT_PATTERN)]
 Address = Annotated[str, Meta(pattern=ADDRESS_PATTERN)]
-AnyAddress = Annotated[str, Meta(pattern=ANY_ADDRESS_PATTERN)]
 Cloid = Annotated[str, Meta(pattern=CLOID_PATTERN)]
 Number = Annotated[str, Meta(pattern=NUMBER_PATTERN)]
 ChainId = Annotated[str, Meta(pattern=CHAIN_PATTERN)]
@@ -54,7 +53,6 @@ Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
 AgentName = Annotated[str, Meta(pattern=AGENT_PATTERN)]
 Market = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Oid = Count
 Signed = Annotated[int, Meta(ge=-(2**63) + 1, le=2**63 - 1)]
 Expiry = Annotated[int, Meta(ge=1, le=2**63 - 1)]  # ms
 
@@ -209,7 +207,7 @@ class Login(Part, tag_field="type", tag="login"):
 class UsdSend(Part, tag_field="type", tag="usdSend"):
     chain_id: ChainId = field(name="signatureChainId")
     chain: Literal["Mainnet", "Testnet"] = field(name="hyperliquidChain")
-    destination: AnyAddress
+    destination: User
     amount: Amount  # USD
     nonce: Count = field(name="time")
 
@@ -217,7 +215,7 @@ class UsdSend(Part, tag_field="type", tag="usdSend"):
 class ApproveAgent(Part, tag_field="type", tag="approveAgent"):
     chain_id: ChainId = field(name="signatureChainId")
     chain: Literal["Mainnet", "Testnet"] = field(name="hyperliquidChain")
-    agent: AnyAddress = field(name="agentAddress")
+    agent: User = field(name="agentAddress")
     nonce: Count
     full_name: AgentName | None = field(name="agentName", default=None)
 
@@ -292,7 +290,7 @@ class _Unsigned(msgspec.Struct, kw_only=True):
     action: Raw
     nonce: Count | UnsetType = UNSET
     signature: Signature | UnsetType | None = UNSET
-    vault: AnyAddress | UnsetType | None = field(name="vaultAddress", default=UNSET)
+    vault: User | UnsetType | None = field(name="vaultAddress", default=UNSET)
     expires_ms: Expiry | UnsetType | None = field(name="expiresAfter", default=UNSET)
 
 
@@ -325,7 +323,7 @@ def decode(body: bytes, signed: bool = True) -> Envelope:
     try:
         action = _action.decode(raw)
         if _names_a_key_twice(body, raw, sent, action):
-            raise Refusal("Invalid request: a key is named twice")
+            raise Refusal(errors.KEY_TWICE)
     except _NOT_JSON as error:
         raise Refusal(_reason(raw, error)) from None
     vault = None if isinstance(action, NO_VAULT) else sent.vault or None
@@ -370,8 +368,8 @@ def _reason(raw: bytes, error: Exception) -> str:
     except _NOT_JSON:
         name = ""
     if name in NOT_SERVED:
-        return f"{name} is not supported"
+        return errors.NOT_SUPPORTED.format(name)
     text = str(error)
     for pattern, spelling in SPELLINGS.items():
         text = text.replace(f"`str` matching regex {pattern!r}", spelling)
-    return f"Invalid action: {errors.quoted(text[:ERROR_CHARACTERS_MAX].encode(), whole=False)}"
+    return errors.INVALID_ACTION.format(errors.quoted(text[:ERROR_CHARACTERS_MAX].encode(), whole=False))

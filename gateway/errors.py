@@ -39,6 +39,11 @@ TOO_MANY_ACTIONS = Answer(429, "too many actions in one minute")
 TOO_MANY_POSTS = "too many pending post requests id={}"
 
 NOT_SUPPORTED = "{} is not supported"
+INVALID_ACTION = "Invalid action: {}"
+KEY_TWICE = "Invalid request: a key is named twice"
+INVALID_SIGNATURE = "Invalid signature"
+OTHER_NONCE = "Invalid nonce: the action and its envelope differ"
+OTHER_NETWORK = "Invalid hyperliquidChain: expected {}"
 LOGIN_OVER = "No signature, and the login of this connection is over"
 MUST_BE_SIGNED = "{} always needs its signature"
 LOGIN_ELSEWHERE = "login is a method of its own, on a WebSocket"

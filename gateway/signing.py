@@ -16,6 +16,7 @@ import coincurve
 import msgspec
 from Crypto.Hash import keccak
 
+from gateway import errors
 from gateway.actions import TYPED, Action, ApproveAgent, Envelope, Signature, UsdSend
 from gateway.errors import Refusal
 
@@ -24,10 +25,6 @@ OURS = "b"
 
 ORDER_OF_GROUP = 0xFFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFE_BAAEDCE6_AF48A03B_BFD25E8C_D0364141
 S_MAX = ORDER_OF_GROUP // 2  # of (r, s) and (r, -s) only the lower is taken: one signature, one spelling
-
-INVALID_SIGNATURE = "Invalid signature"
-OTHER_NONCE = "Invalid nonce: the action and its envelope differ"
-OTHER_NETWORK = "Invalid hyperliquidChain: expected {}"
 
 _pack = msgspec.msgpack.Encoder().encode
 
@@ -89,9 +86,9 @@ def digest(envelope: Envelope, source: str) -> bytes:
     action = envelope.action
     if isinstance(action, TYPED):
         if action.nonce != envelope.nonce:
-            raise Refusal(OTHER_NONCE)
+            raise Refusal(errors.OTHER_NONCE)
         if action.chain != NETWORKS[source]:
-            raise Refusal(OTHER_NETWORK.format(NETWORKS[source]))
+            raise Refusal(errors.OTHER_NETWORK.format(NETWORKS[source]))
         domain = _domain(b"HyperliquidSignTransaction", int(action.chain_id, 16))
         return keccak256(b"\x19\x01" + domain + typed_hash(action))
     connection = l1_hash(action, envelope.nonce, envelope.vault, envelope.expires_ms)
@@ -104,12 +101,12 @@ def recover(envelope: Envelope, source: str = OURS) -> bytes:
     Raises Refusal if it is not signed, or the signature could be nobody's.
     """
     if envelope.signature is None:
-        raise Refusal(INVALID_SIGNATURE)
+        raise Refusal(errors.INVALID_SIGNATURE)
     signature = _compact(envelope.signature)
     try:
         key = coincurve.PublicKey.from_signature_and_message(signature, digest(envelope, source), hasher=None)
     except ValueError:  # such an r is on no point of the curve
-        raise Refusal(INVALID_SIGNATURE) from None
+        raise Refusal(errors.INVALID_SIGNATURE) from None
     return keccak256(key.format(compressed=False)[1:])[-20:]
 
 
@@ -117,5 +114,5 @@ def _compact(signature: Signature) -> bytes:
     """r, s and the recovery id in 65 bytes."""
     r, s = int(signature.r, 16), int(signature.s, 16)
     if not (1 <= r < ORDER_OF_GROUP and 1 <= s <= S_MAX):
-        raise Refusal(INVALID_SIGNATURE)
+        raise Refusal(errors.INVALID_SIGNATURE)
     return r.to_bytes(32, "big") + s.to_bytes(32, "big") + bytes((signature.v % 27,))
