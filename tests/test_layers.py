@@ -23,7 +23,7 @@ ORDER = {  # a module imports only what stands before it in its package; a new f
     "region stats",
     "engine": "state book history publish apply image verify "
     "exchange.records exchange.state exchange.outcomes exchange.signers exchange.money exchange.cloids "
-    "exchange.matching exchange.apply exchange.world exchange.candles exchange.project "
+    "exchange.matching exchange.apply exchange.candles exchange.world exchange.project "
     "exchange.doors exchange.durable exchange.runner exchange.__main__ "
     "follow.records follow.scan follow.intern follow.events follow.decode follow.snapshot follow.parse "
     "follow.tail follow.join follow.bootstrap follow.meta follow.checkpoint follow.check follow.watch "
@@ -44,7 +44,7 @@ PURE = {  # modules that know no clock, no chance, no outside world
     "shm": "constants codes units layout atomics seqlock spsc broadcast rows account_rows index",
     "engine": "state book history publish apply image verify "
     "exchange.records exchange.state exchange.outcomes exchange.signers exchange.money exchange.cloids "
-    "exchange.matching exchange.apply exchange.world exchange.candles exchange.project "
+    "exchange.matching exchange.apply exchange.candles exchange.world exchange.project "
     "follow.records follow.scan follow.intern follow.events follow.decode follow.parse follow.join",
     "gateway": "errors terms exchange_schema schema codec actions signing numbers encode world commands door "
     "answers exchange interest candles contracts accounts account_info bound account_channels channels rings "

@@ -10,13 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from engine import state as states
+from engine.exchange.candles import INTERVALS
 from engine.exchange.state import Capacity as CoreCapacity
 from engine.state import Capacity, State, world_counts
 from shm import constants as c
-from shm.codes import INTERVALS_MS, Mode
+from shm.codes import Mode
 from shm.layout import ENDED, FILL, LEDGER, TRADE
-
-INTERVALS = len(INTERVALS_MS)
 
 
 class World(NamedTuple):

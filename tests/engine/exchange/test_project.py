@@ -16,7 +16,8 @@ from tests.engine.exchange.running import KEPT, Running, chain, queues, same
 from tests.exchange.commands import Swarm
 
 SEEDS = range(16)
-COMMANDS = 1500
+BY_MARKET = (Kind.OPENED, Kind.FILLED, Kind.ENDED, Kind.MARKET)
+COMMANDS = 1000
 
 
 def ring(header, slots) -> np.ndarray:
@@ -83,8 +84,21 @@ def test_how_the_stream_is_cut_does_not_matter(seed):
     cut = Running(capacity)
     for at in range(len(whole.outcomes)):
         project.project(cut.world, whole.outcomes[at : at + 1], 1)
+        _is_bracketed(cut.world.state, whole.outcomes[at])
     for name, part in world_sections(whole.world).items():
         assert part.tobytes() == world_sections(cut.world)[name].tobytes(), name
+
+
+def _is_bracketed(shown, told):
+    """What an outcome changes is open to no reader until its block is whole."""
+    inside = int(told["kind"] != Kind.BLOCK)
+    assert shown.status[0]["sequence"] % 2 == inside
+    if told["kind"] == Kind.REFUSED or (told["kind"] == Kind.ENDED and told["flags"] & Flag.CROSSED):
+        return
+    rows = [shown.markets[told["market"]]] if told["kind"] in BY_MARKET else []
+    rows += [shown.accounts[told["account"]]] if told["account"] >= 0 else []
+    rows += [shown.accounts[told["other"]]] if told["kind"] == Kind.ACCOUNT and told["other"] >= 0 else []
+    assert all(row["sequence"] % 2 == 1 for row in rows)
 
 
 def world_sections(shown) -> dict[str, np.ndarray]:
@@ -148,8 +162,22 @@ def test_an_order_has_one_last_word(running):
     assert rejected["order"].tolist() == refused["order"].tolist()
     assert rejected["status"].tolist() == refused["status"].tolist()
     assert shown.refusals[rejected["status"]].all() and not shown.refusals[closed["status"]].any()
+    told = {  # what each order came with, from whoever told of it first
+        int(row["order"]): _facts(row["placed_ms"], row["text"], codes.TIF_GTC + row["tif"], row)
+        for row in outcomes[::-1]
+        if row["kind"] in (Kind.OPENED, Kind.REFUSED, Kind.ENDED)
+    }
+    for word in (*closed, *rejected):
+        assert _facts(word["timestamp_ms"], word["cloid"], word["tif"], word) == told[int(word["order"])]
+        assert NAMES[word["order_type"]] == ("Market" if NAMES[word["tif"]] == "FrontendMarket" else "Limit")
     filled = closed[closed["status"] == Status.FILLED]
     assert not filled["quantity"].any() and (closed[closed["status"] != Status.FILLED]["quantity"] > 0).all()
+
+
+def _facts(placed_ms, cloid, tif, row):
+    names = ("price", "original", "account", "market", "side")
+    flags = int(row["flags"]) & (Flag.REDUCE_ONLY | Flag.HAS_CLOID)
+    return (int(placed_ms), bytes(cloid), int(tif), flags, *(int(row[name]) for name in names))
 
 
 def test_statuses_alone_tell_what_is_open(running):
@@ -205,6 +233,9 @@ def test_a_touched_account_is_told_of_once_a_block(running):
     assert len(np.unique(funds[["height", "account"]])) == len(funds) and (funds["market"] == -1).all()
     entries = events[events["kind"] == EventKind.LEDGER]
     assert entries["order"].tolist() == list(range(int(running.world.ledger_ring[0]["tail"])))
+    assert (entries["market"] == -1).all()
+    named = events[events["account"] >= 0]
+    assert (named["address"] == running.world.state.accounts["address"][named["account"]]).all()
     blocks = events[events["kind"] == EventKind.BLOCK]
     assert blocks["height"].tolist() == list(range(1, int(running.core.heap[0]["height"]) + 1))
     assert (np.diff(events["height"]) >= 0).all() and events["kind"][-1] == EventKind.BLOCK
