@@ -29,6 +29,8 @@ KINDS = {  # how common, before a seed has its say
 }  # fmt: skip
 BATCHED = {Kinds.ORDER, Kinds.CANCEL, Kinds.CANCEL_CLOID, Kinds.MODIFY}
 
+LIMITED = [Kinds.APPROVE_AGENT, Kinds.CREATE_SUB, Kinds.SCHEDULE_CANCEL, Kinds.SUB_TRANSFER, Kinds.MODIFY]
+
 
 class Step(NamedTuple):
     """A command, and what the model says that it does."""
@@ -45,16 +47,23 @@ def address(number: int) -> bytes:
 class Swarm:
     """The world of one seed. `steps(count)` goes on with it."""
 
-    def __init__(self, seed: int):
+    def __init__(self, seed: int, capacity: Capacity | None = None):
         self.chance = chance = random.Random(seed)
-        self.capacity = TIGHT if chance.random() < 0.15 else ROOMY
+        self.capacity = capacity or (TIGHT if chance.random() < 0.15 else ROOMY)
         self.model = Model(self.capacity)
         self.market_count = chance.randint(1, self.capacity.markets)
         self.account_count = chance.choice([2, 3, 5, 8, 20, 60]) if self.capacity is ROOMY else 6
         # What is common here:
+        self.pace = chance.choice(
+            [[1], [1, 10**3, 10**6], [10**6, 10**9], [10**6, 10**9, 10**10, 10**13, 10**14]]
+        )
         rates = {kind: often * chance.choice([0, 0.2, 1, 1, 4]) for kind, often in KINDS.items()}
         rates[Kinds.ORDER] = KINDS[Kinds.ORDER]
         rates[Kinds.END_BLOCK] = chance.choice([1, 5, 30])
+        if chance.random() < 0.3:  # much of one kind, to come to its limits
+            rates[chance.choice(LIMITED)] = 60
+        if rates[Kinds.SCHEDULE_CANCEL] == 60:
+            self.pace, rates[Kinds.END_BLOCK] = [10**9], 60
         self.kinds, self.weights = list(rates), list(rates.values())
         self.mistakes = chance.choice([0, 0.01, 0.05, 0.2])
         self.sessions = chance.choice([0, 0.5, 1])
@@ -67,9 +76,6 @@ class Swarm:
         self.even = chance.random() < 0.5  # sizes are multiples of one: orders fill each other exactly
         self.money = int(chance.choice([2, 20, 1000]) * self.values[1] * 10**6)
         self.batches = chance.choice([1, 1, 3, 8])
-        self.pace = chance.choice(
-            [[1], [1, 10**3, 10**6], [10**6, 10**9], [10**6, 10**9, 10**10, 10**13, 10**14]]
-        )
         self.time_ns, self.sequence, self.request = START_NS + chance.randrange(10**14), 0, 0
         self.newest_address = 0
         self.nonces = {}
@@ -125,6 +131,14 @@ class Swarm:
         """The part that all commands of an action share, and the account that will act."""
         chance, model = self.chance, self.model
         account = chance.choice(list(model.accounts.values()))
+        if kind in (Kinds.CANCEL, Kinds.CANCEL_CLOID, Kinds.MODIFY) and model.open and self._mostly():
+            account = chance.choice(list(model.open.values())).account
+        elif kind == Kinds.ISOLATED_MARGIN and self._mostly():
+            account = next((a for a in model.accounts.values() if self._isolated_in(a)), account)
+        elif kind == Kinds.SUB_TRANSFER and self._mostly():
+            account = next((a for a in model.accounts.values() if a.subs), account)
+        elif account.cash == 0 and self._mostly():
+            account = chance.choice(list(model.accounts.values()))
         owner, flags, vault = account, 0, NOBODY
         if account.master is not None and self._mostly():
             owner, flags, vault = account.master, Ask.HAS_VAULT, account.address
@@ -221,12 +235,13 @@ class Swarm:
         market = market or chance.choice(self.model.markets)
         side, flags = chance.choice([Side.BUY, Side.SELL]), envelope.flags
         size = account.positions[market.number].size if market.number in account.positions else 0
-        if chance.random() < self.reducing:
+        if chance.random() < self.reducing and (size != 0 or self._rarely()):
             flags |= Ask.REDUCE_ONLY
-            if size != 0 and self._mostly():
+            if self._mostly():
                 side = Side.SELL if size > 0 else Side.BUY
         price = self._price(market, side)
-        dollars = chance.randint(*self.values)
+        most = market.value_max(Tif.GTC) // 10**6
+        dollars = min(chance.randint(*self.values), most + chance.choice([0, 0, 0, 1000]))
         quantity = max(1, dollars * 10**6 // max(price, 1))
         if self.even:
             unit = max(1, self.values[0] * 2 * 10**6 // market.reference)
@@ -272,6 +287,9 @@ class Swarm:
 
     def _cancel_cloid(self, envelope, account):
         order = self._open_order(account)
+        named = [each for each in account.orders.values() if each.cloid is not None]
+        if named and self._mostly():
+            order = self.chance.choice(named)
         if order is None or order.cloid is None:
             of = self.chance.randrange(self.cloids[1]).to_bytes(16, "little")
             return envelope._replace(of=of, market=self.chance.randrange(self.market_count))
@@ -302,8 +320,11 @@ class Swarm:
         cross = self.chance.choice([0, Ask.IS_CROSS])
         return envelope._replace(market=market.number, amount=amount, flags=envelope.flags | cross)
 
+    def _isolated_in(self, account):
+        return [number for number, p in account.positions.items() if p.size and not p.is_cross]
+
     def _isolated(self, envelope, account):
-        held = [n for n, p in account.positions.items() if p.size and not p.is_cross]
+        held = self._isolated_in(account)
         market = self.chance.choice(held or range(self.market_count))
         has = account.positions[market].isolated if held else 0
         amount = self.chance.choice([account.free(), account.free() + 1, -has, -has - 1, 1000, 5 * 10**6])

@@ -8,10 +8,9 @@ from engine.exchange.apply import apply_commands
 from engine.exchange.records import Kind
 from engine.exchange.state import State, allocate
 from tests.exchange.commands import Step, Swarm
-from tests.exchange.terms import FIELDS, NO_TEXT, NOBODY, encode, read_acks, read_outcomes
+from tests.exchange.terms import FIELDS, HEAD, NO_TEXT, NOBODY, encode, read_acks, read_outcomes
 
 TOLD_ABSOLUTE = {Kind.FUNDS: -1, Kind.POSITION: slice(-2, None), Kind.MARKET: -1}  # where the subject stands
-HEAD = 3  # kind, sequence, time_ns
 BLANK = (NOBODY, NO_TEXT)
 
 
@@ -44,12 +43,12 @@ class Comparison:
         self.swarm, self.state = swarm, allocate(swarm.capacity)
         self._told = {}  # (kind, subject) -> the absolute row told last
 
-    def go_on(self, count: int) -> int:
-        """Put the next commands through both. AssertionError with the first difference; how many there were."""
+    def go_on(self, count: int) -> Result:
+        """Put the next commands through both. AssertionError says where they first differ."""
         steps = list(self.swarm.steps(count))
         result = run(self.state, encode([step.command for step in steps]))
         self.check(steps, result)
-        return len(steps)
+        return result
 
     def check(self, steps: list[Step], result: Result) -> None:
         news = [row for row in result.outcomes if self._is_news(row)]
@@ -58,7 +57,7 @@ class Comparison:
             raise AssertionError(self._first_difference(steps, news, result.acks))
 
     def _is_news(self, row) -> bool:
-        """Whether it is not an absolute row told again, unchanged: the rules leave open what counts as touched."""
+        """Whether it is not an absolute row told again unchanged: what is touched, the rules leave open."""
         at = TOLD_ABSOLUTE.get(row[0])
         if at is None:
             return True
@@ -83,21 +82,15 @@ class Comparison:
 
 
 def ordered(rows: list) -> list:
-    """The rows, with the absolute ones of a block in order of kind and subject."""
-    return [
-        row
-        for _, row in sorted(
-            enumerate(rows),
-            key=lambda each: (each[1][1], each[1][0], each[1][-2:])
-            if each[1][0] in (Kind.FUNDS, Kind.POSITION)
-            else (each[1][1], _place(each[1][0]), (each[0],)),
-        )
-    ]
+    """The rows as they came, but the absolute ones of each block by kind and subject, before its BLOCK."""
+    return sorted(rows, key=_place)
 
 
-def _place(kind):
-    """Before or after the absolute rows of accounts."""
-    return 0 if kind < Kind.FUNDS and kind != Kind.MARKET else 100
+def _place(row):
+    kind, sequence = row[:2]
+    if kind in (Kind.FUNDS, Kind.POSITION):
+        return sequence, kind, *row[-2:]
+    return sequence, Kind.MARKET * 2 if kind in (Kind.MARKET, Kind.BLOCK) else 0
 
 
 def describe(step: Step, given: list, ack: tuple) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from engine.exchange.records import OUTCOME, Kind
 from shm.layout import ACK, COMMAND
 
+HEAD = 3  # every outcome begins with its kind, sequence and time_ns
 NOBODY = bytes(20)
 NO_TEXT = bytes(16)
 

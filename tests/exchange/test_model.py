@@ -1,0 +1,101 @@
+"""The engine, a naive model and the outcomes' own laws tell one story, command by command."""
+
+import random
+
+import numpy as np
+import pytest
+
+from engine.exchange.records import Kind
+from engine.exchange.state import allocate
+from shm.codes import Refusal
+from tests.exchange.commands import TIGHT, Swarm
+from tests.exchange.compare import Comparison, run
+from tests.exchange.invariants import check_all, check_sums
+from tests.exchange.terms import encode
+from tests.exchange.witness import Witness
+
+SEEDS, COMMANDS = 32, 5000  # 160,000 commands in CI
+SOAK_SEEDS, SOAK_COMMANDS = 200, 10_000  # 2,000,000
+CHUNK = 400  # commands between two looks at everything
+
+
+def follow(seed, count):
+    """One world, compared all along; sums are checked after each chunk, everything after each tenth."""
+    comparison, witness, chance = Comparison(Swarm(seed)), Witness(), random.Random(seed)
+    chunks = 0
+    while comparison.swarm.sequence < count:
+        result = comparison.go_on(chance.randint(1, CHUNK))
+        witness.hear(result.outcomes)
+        check_sums(comparison.state)
+        chunks += 1
+        if chunks % 10 == 0:
+            check_all(comparison.state)
+    check_all(comparison.state)
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_the_engine_does_what_the_model_does(seed):
+    follow(seed, COMMANDS)
+
+
+@pytest.mark.timeout(7200)
+def test_the_engine_does_what_the_model_does_for_long(pytestconfig):
+    if not pytestconfig.getoption("--soak"):
+        pytest.skip("--soak")
+    for seed in range(1000, 1000 + SOAK_SEEDS):
+        try:
+            follow(seed, SOAK_COMMANDS)
+        except AssertionError as difference:
+            raise AssertionError(f"seed {seed}") from difference
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_must_hold_holds_after_every_command(seed):
+    comparison = Comparison(Swarm(seed, TIGHT))
+    while comparison.swarm.sequence < 600:
+        comparison.go_on(1)
+        check_all(comparison.state)
+
+
+@pytest.mark.parametrize("seed", range(50, 56))
+def test_how_commands_are_batched_makes_no_difference(seed):
+    swarm, chance = Swarm(seed), random.Random(seed)
+    commands = encode([step.command for step in swarm.steps(3000)])
+    cuts = sorted(chance.sample(range(1, len(commands)), 60))
+    one_by_one = [commands[i : i + 1] for i in range(len(commands))]
+    told = []
+    for batches in ([commands], np.split(commands, cuts), one_by_one):
+        state = allocate(swarm.capacity)
+        results = [run(state, batch) for batch in batches]
+        rows = b"".join(result.rows.tobytes() for result in results)
+        acks = [ack for result in results for ack in result.acks]
+        told.append(
+            (rows, acks, state.heap[0]["digest"], state.accounts.tobytes(), state.positions.tobytes())
+        )
+    assert told[0] == told[1] == told[2]
+
+
+def test_a_digest_names_what_was_told():
+    """Equal for equal commands; another if one price is another."""
+    swarm = Swarm(3)
+    commands = encode([step.command for step in swarm.steps(2000)])
+    last = np.flatnonzero(commands["kind"] == 1)[-1]
+    other = commands.copy()
+    other["price"][last] += 1
+    digests = []
+    for stream in (commands, commands, other):
+        state = allocate(swarm.capacity)
+        run(state, stream)
+        digests.append(int(state.heap[0]["digest"]))
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_the_streams_reach_every_outcome_and_refusal():
+    """A stream that never meets a rule proves nothing about it. OPEN_ORDERS has its scenario by hand."""
+    refusals, kinds = set(), set()
+    for seed in range(SEEDS):
+        for step in Swarm(seed).steps(COMMANDS // 2):
+            refusals.add(step.ack[8])
+            kinds.update(row[0] for row in step.outcomes)
+    assert set(Refusal) - refusals <= {Refusal.OPEN_ORDERS}
+    assert kinds == set(Kind)

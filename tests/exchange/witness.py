@@ -1,0 +1,170 @@
+"""What the outcomes alone must obey, told one after another: a subscriber who trusts nobody.
+
+It knows of no command and of no engine; it keeps what it was told of open orders, positions and money, and
+raises AssertionError at the first outcome that does not follow from those before.
+"""
+
+from engine.exchange.records import Kind
+from shm.codes import Flag, Ledger, Side, Status, Tif
+from tests.exchange.terms import FIELDS, HEAD
+
+
+class Witness:
+    """Tell it all outcomes by `hear`, in order."""
+
+    def __init__(self):
+        self.open = {}  # oid -> (market, side, price, remaining, account, flags, tif)
+        self.ended = set()  # oids that have had their last word
+        self.taking = {}  # oid -> (market, filled) of one that has traded, and not yet rested
+        self.sizes = {}  # (account, market) -> signed
+        self.rates = {}  # market -> (maker, taker)
+        self.cash = {}  # account -> what the outcomes come to
+        self.sent = 0  # by transfers that have one of their two entries
+        self.trades = set()
+        self.set_aside = {}  # (account, market) -> isolated money
+        self.funds = {}  # account -> cash, as this block tells it
+        self.maker = None  # the first half of a trade
+        self.sequence = self.time_ns = self.height = 0
+
+    def hear(self, rows: list) -> None:
+        for row in rows:
+            kind, sequence, time_ns = row[:HEAD]
+            assert sequence >= self.sequence and time_ns >= self.time_ns, "time does not go back"
+            self.sequence, self.time_ns = sequence, time_ns
+            told = dict(zip(FIELDS[kind].split(), row[HEAD:], strict=True))
+            assert self.maker is None or kind == Kind.FILLED, "a trade has two sides"
+            getattr(self, f"_on_{Kind(kind).name.lower()}")(told)
+
+    def _on_opened(self, told):
+        oid, market, side = told["order"], told["market"], told["side"]
+        assert oid not in self.open and oid not in self.ended, "an order opens once"
+        _, filled = self.taking.pop(oid, (market, 0))
+        assert filled + told["quantity"] == told["original"] and told["quantity"] > 0, "filled and left"
+        assert told["tif"] in (Tif.GTC, Tif.ALO), "only Gtc and Alo rest"
+        assert filled == 0 or told["tif"] != Tif.ALO, "Alo does not take"
+        for other in self._side(market, 1 - side):
+            ahead = told["price"] - other[2] if side == Side.BUY else other[2] - told["price"]
+            assert ahead < 0, "a book is not crossed"
+        facts = (market, side, told["price"], told["quantity"], told["account"], told["flags"], told["tif"])
+        self.open[oid] = facts
+
+    def _side(self, market, side):
+        return [order for order in self.open.values() if order[:2] == (market, side)]
+
+    def _on_filled(self, told):
+        maker = self.maker
+        if not told["flags"] & Flag.CROSSED:
+            assert maker is None, "a trade has one maker"
+            self._fill_maker(told)
+            self.maker = told
+            return
+        assert maker is not None, "a trade has a maker"
+        self.maker = None
+        oid, quantity = told["order"], told["quantity"]
+        assert oid not in self.open and oid not in self.ended
+        same = ("price", "quantity", "trade", "market")
+        assert [told[name] for name in same] == [maker[name] for name in same], "both sides tell of one trade"
+        assert told["side"] == 1 - maker["side"] and told["account"] != maker["account"], "two who differ"
+        assert (told["other"], maker["other"]) == (maker["account"], told["account"])
+        assert told["trade"] not in self.trades, "a trade is told once"
+        self.trades.add(told["trade"])
+        _, filled = self.taking.get(oid, (told["market"], 0))
+        self.taking[oid] = (told["market"], filled + quantity)
+        self._check_fees(maker, told)
+        for side in (maker, told):
+            self._move(side)
+        self.cash[0] = self.cash.get(0, 0) + maker["fee"] + told["fee"]
+
+    def _fill_maker(self, told):
+        oid, quantity = told["order"], told["quantity"]
+        market, side, price, remaining, account, flags, tif = self.open[oid]
+        assert (told["market"], told["side"], told["price"]) == (market, side, price), "at the maker's price"
+        assert 0 < quantity <= remaining and told["original"] == remaining - quantity, "no more than is left"
+        assert told["done"] == (quantity == remaining)
+        sign = 1 if side == Side.SELL else -1
+        first = min(
+            (sign * order[2], each) for each, order in self.open.items() if order[:2] == (market, side)
+        )
+        assert first == (sign * price, oid), "price, then time"
+        if told["done"]:
+            del self.open[oid]
+            self.ended.add(oid)
+        else:
+            self.open[oid] = (market, side, price, remaining - quantity, account, flags, tif)
+
+    def _check_fees(self, maker, taker):
+        notional = taker["price"] * taker["quantity"]
+        exact = [notional * rate for rate in self.rates[taker["market"]]]
+        assert 0 <= taker["fee"] * 10**6 - exact[1] < 10**6, "the taker's fee, rounded up"
+        due = maker["fee"] * 10**6 - exact[0]
+        assert 0 <= due < 10**6 or (maker["fee"] == -taker["fee"] and due > 0), "the maker's fee, rounded up"
+        assert maker["fee"] + taker["fee"] >= 0, "a rebate is paid by a fee"
+
+    def _move(self, told):
+        key = (told["account"], told["market"])
+        size = self.sizes.get(key, 0)
+        assert told["start"] == size, "the position it started from"
+        change = told["quantity"] if told["side"] == Side.BUY else -told["quantity"]
+        self.sizes[key] = size + change
+        if told["flags"] & Flag.REDUCE_ONLY:
+            assert size * change < 0 and abs(change) <= abs(size), "reduce-only reduces"
+        if size * change >= 0:
+            assert told["amount"] == 0, "nothing is won by opening"
+        account = told["account"]
+        self.cash[account] = self.cash.get(account, 0) + told["amount"] - told["fee"]
+
+    def _on_ended(self, told):
+        oid = told["order"]
+        assert oid not in self.ended, "an order ends once"
+        self.ended.add(oid)
+        if told["flags"] & Flag.CROSSED:
+            _, filled = self.taking.pop(oid)
+            assert filled > 0 and filled + told["quantity"] == told["original"]
+            assert (told["quantity"] == 0) == (told["status"] == Status.FILLED)
+        else:
+            market, side, price, remaining, account, _, _ = self.open.pop(oid)
+            assert (told["market"], told["side"], told["price"]) == (market, side, price)
+            assert (told["quantity"], told["account"]) == (remaining, account), "it ends with what was left"
+
+    def _on_refused(self, told):
+        oid = told["order"]
+        assert oid not in self.open and oid not in self.taking and oid not in self.ended, "it never was"
+        self.ended.add(oid)
+
+    def _on_money(self, told):
+        self.cash[told["account"]] = self.cash.get(told["account"], 0) + told["amount"]
+        if told["code"] in (Ledger.SEND, Ledger.SUB_TRANSFER):
+            self.sent += told["amount"]
+            assert told["amount"] == self.sent or self.sent == 0, "what one gives the other gets"
+        else:
+            assert (told["amount"] > 0) == (told["code"] == Ledger.DEPOSIT)
+
+    def _on_market(self, told):
+        self.rates[told["market"]] = (told["original"], told["placed_ms"])
+        sizes = [size for (_, market), size in self.sizes.items() if market == told["market"] and size > 0]
+        assert told["quantity"] == sum(sizes), "open interest is the sum of longs"
+
+    def _on_account(self, told):
+        assert told["account"] not in self.cash or told["account"] == 0
+        self.cash.setdefault(told["account"], 0)
+
+    def _on_agent(self, told):
+        assert told["account"] in self.cash
+
+    def _on_funds(self, told):
+        self.funds[told["account"]] = told["price"]
+
+    def _on_position(self, told):
+        key = (told["account"], told["market"])
+        assert told["price"] == self.sizes.get(key, 0), "the position it traded to"
+        self.set_aside[key] = told["placed_ms"]
+
+    def _on_block(self, told):
+        self.height += 1
+        assert told["order"] == self.height and told["price"] == self.sequence and not self.taking
+        for account, cash in self.funds.items():
+            aside = sum(money for (owner, _), money in self.set_aside.items() if owner == account)
+            assert cash == self.cash[account] - aside, (
+                "money moves by trades and by entries of the ledger alone"
+            )
+        self.funds.clear()
