@@ -98,9 +98,8 @@ class Door:
         for name in layout.DOOR:
             count = len(arrays[name])
             if count < 1 or count & (count - 1) or (name.endswith("_ring") and count != 1):
-                raise region.Refused(
-                    f"section {name}: found {count}, expected a power of two, rings one each"
-                )
+                self.region.fd = -1  # still the caller's
+                raise region.Refused(f"section {name}: found {count}, expected a power of two, rings one each")
 
     @property
     def has_commands(self) -> bool:
