@@ -299,8 +299,8 @@ def tradable(world: World, row: int | None, coin: str, market: int) -> dict[str,
     free = int(funds["cash"][0]) - int(funds["used"][0])
     buys, sells = open_value.tolist()
     entry = held.position.entry
-    long, short = max(0, entry + buys), max(0, sells - entry)
-    values = [openable(held, free, side, max(long, short)) for side in (long, short)]
+    long, short = entry + buys, sells - entry
+    values = [openable(held, free, side, max(long, short, 0)) for side in (long, short)]
     sizes = [value // terms.mark if terms.mark else 0 for value in values]
     return {
         "coin": coin,
@@ -314,7 +314,7 @@ def tradable(world: World, row: int | None, coin: str, market: int) -> dict[str,
 def openable(held: Held, free: int, side: int, most: int) -> int:
     """What an order that adds to one side may be worth, as the engine judges it: or 2 micro-dollars less.
 
-    side  the exposure that it adds to: the position and the open orders
+    side  what it adds to: the position, signed, and the open orders
     most  of both sides: up to it an order takes no more margin
     """
     rate = max(held.contract.taker_rate, 0)

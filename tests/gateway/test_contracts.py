@@ -1,0 +1,88 @@
+"""Markets of an exchange as the wire describes them: their universe, their contexts, their tables."""
+
+import pytest
+
+from shm import codes
+from tests.exchange_world import Exchange
+from tests.gateway.test_accounts import DAY_MS, NOW_MS, asker
+from tests.world import ALICE, BOB
+
+
+@pytest.fixture
+def world():
+    world = Exchange()
+    world.market("BTC", 5, max_leverage=40, price="60000")
+    world.market("ETH", 4, max_leverage=50, price="3000.5", maker=-10, taker=200)
+    return world
+
+
+def test_the_universe_is_the_markets_in_their_order(world):
+    meta = asker(world)("meta", dex="")
+    assert meta == {
+        "universe": [
+            {"szDecimals": 5, "name": "BTC", "maxLeverage": 40, "marginTableId": 40},
+            {"szDecimals": 4, "name": "ETH", "maxLeverage": 50, "marginTableId": 50},
+        ],
+        "marginTables": [[50, asker(world)("marginTable", id=50)]],
+        "collateralToken": 0,
+    }
+    assert asker(world)("allPerpMetas") == [meta]
+    assert asker(world)("meta", dex="nope") is None
+    assert asker(world)("metaAndAssetCtxs", dex="nope") is None
+
+
+def test_a_margin_table_is_one_tier(world):
+    ask = asker(world)
+    for id in (1, 40, 50):
+        assert ask("marginTable", id=id)["marginTiers"] == [{"lowerBound": "0.0", "maxLeverage": id}]
+    assert ask("marginTable", id=51) is ask("marginTable", id=0) is None
+    assert ask("maxMarketOrderNtls")[0] == [25, "15000000.0"]
+
+
+def test_rates_are_the_first_markets_also_where_it_pays_makers():
+    world = Exchange()
+    assert asker(world)("userFees", user=ALICE)["userCrossRate"] == "0.0"
+    world.market("ETH", 4, maker=-10, taker=200)
+    fees = asker(world)("userFees", user=ALICE)
+    assert (fees["userCrossRate"], fees["userAddRate"]) == ("0.0002", "-0.00001")
+    assert (fees["feeSchedule"]["cross"], fees["feeSchedule"]["add"]) == ("0.0002", "-0.00001")
+
+
+def test_a_market_before_its_first_trade(world):
+    _, (btc, eth) = asker(world)("metaAndAssetCtxs")
+    assert btc == {
+        "funding": "0.0", "openInterest": "0.0", "prevDayPx": "60000.0", "dayNtlVlm": "0.0", "premium": None,
+        "oraclePx": "60000.0", "markPx": "60000.0", "midPx": None, "impactPxs": None, "dayBaseVlm": "0.0",
+    }  # fmt: skip
+    assert eth["markPx"] == "3000.5"
+
+
+def test_a_context_adds_up_the_last_day(world):
+    for age_ms, price, size in (
+        (DAY_MS + 60_000, "59000", "9"),
+        (DAY_MS // 2, "61000", "0.5"),
+        (0, "62000", "1"),
+    ):
+        with world.block(time_ms=NOW_MS - age_ms) as block:
+            block.trade("BTC", ALICE, BOB, "B", price, size, tid=age_ms)
+            block.open_interest("BTC", "1.25")
+    with world.block(time_ms=NOW_MS) as block:
+        block.open("BTC", ALICE, "B", "61999", "1", 1)
+    assert asker(world)("metaAndAssetCtxs")[1][0]["midPx"] is None, "one side is no middle"
+    with world.block(time_ms=NOW_MS) as block:
+        block.open("BTC", BOB, "A", "62000", "1", 2)
+    context = asker(world)("metaAndAssetCtxs")[1][0]
+    assert context == {
+        "funding": "0.0", "openInterest": "1.25", "prevDayPx": "59000.0", "dayNtlVlm": "92500.0", "premium":
+        None, "oraclePx": "62000.0", "markPx": "62000.0", "midPx": "61999.5", "impactPxs": None, "dayBaseVlm":
+        "1.5",
+    }  # fmt: skip
+
+
+def test_what_comes_from_elsewhere_does_not_hide_a_market(world):
+    """A description of a node's markets is not one of ours."""
+    ask = asker(world)
+    assert world.status["mode"][0] == codes.Mode.EXCHANGE
+    assert len(ask("spotMeta")["universe"]) == 0
+    assert ask("perpDexs") == [None]
+    assert ask("spotMetaAndAssetCtxs")[1] == []
