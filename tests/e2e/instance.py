@@ -5,7 +5,7 @@
         ringside.info({"type": "meta"})
         os.kill(ringside.pids()["engine"], signal.SIGKILL)
 
-Its logs are what the test writes below `node_data`. It listens on a free port, and what it prints is kept in
+Its logs are what the test writes below `node_data`; an `Exchange` has none. It listens on a free port, and what it prints is kept in
 `output`, which a failed wait shows. Waits have bounds so long that only a fault meets them.
 """
 
@@ -23,7 +23,7 @@ from typing import Any, Self
 import psutil
 import pytest
 
-from scripts import instance
+from scripts import instance, operator
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 240  # kernels may have to be compiled first
@@ -43,7 +43,7 @@ def until(condition: Callable[[], Any], what: str, seconds: float = WAIT_SECONDS
 
 
 class Instance:
-    """folder: node_data and data lie in it, unless told otherwise. arguments: more options of `follow`."""
+    """folder: node_data and data lie in it, unless told otherwise. arguments: more options of its command."""
 
     def __init__(
         self, folder: Path, *arguments: str, node_data: Path | None = None, data: Path | None = None
@@ -54,6 +54,11 @@ class Instance:
         self.output = folder / "output"
         self._arguments = arguments
         self._process: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> list[str]:
+        """What it is told to be."""
+        is_simulated = "--simulated" in self._arguments
+        return ["follow", *([] if is_simulated else ["--node-data", str(self.node_data)])]
 
     # --- its life -------------------------------------------------------------------------------------------
 
@@ -182,6 +187,23 @@ class Instance:
         """Lines of its log that begin with this text."""
         lines = (self.data / "log" / "ringside.log").read_bytes().splitlines()
         return [line for line in map(json.loads, lines) if line["text"].startswith(text)]
+
+
+class Exchange(Instance):
+    """`ringside up`, and its operator. Without simulated traders, unless told otherwise."""
+
+    def __init__(self, folder: Path, *arguments: str, simulation: bool = False) -> None:
+        super().__init__(folder, *arguments)
+        self._simulation = simulation
+
+    def command(self) -> list[str]:
+        return ["up", *([] if self._simulation else ["--no-simulation"])]
+
+    def deposit(self, address: str, amount: str = "100000") -> None:
+        """Give an account money, in USDC."""
+        message = {"kind": "deposit", "address": address, "amount": amount}
+        answer = operator.ask(self.data / operator.NAME, message)
+        assert answer["ok"], answer
 
 
 def lives(pid: int) -> bool:
