@@ -5,8 +5,9 @@
         ringside.info({"type": "meta"})
         os.kill(ringside.pids()["engine"], signal.SIGKILL)
 
-Its logs are what the test writes below `node_data`; an `Exchange` has none. It listens on a free port, and what it prints is kept in
-`output`, which a failed wait shows. Waits have bounds so long that only a fault meets them.
+Its logs are what the test writes below `node_data`; an `Exchange` has none. It listens on a free port, and
+what it prints is kept in `output`, which a failed wait shows. Waits have bounds so long that only a fault
+meets them.
 """
 
 import json
@@ -54,11 +55,6 @@ class Instance:
         self.output = folder / "output"
         self._arguments = arguments
         self._process: subprocess.Popen[bytes] | None = None
-
-    def command(self) -> list[str]:
-        """What it is told to be."""
-        is_simulated = "--simulated" in self._arguments
-        return ["follow", *([] if is_simulated else ["--node-data", str(self.node_data)])]
 
     # --- its life -------------------------------------------------------------------------------------------
 
