@@ -1,7 +1,7 @@
-"""What stands behind the rim: each path and each WebSocket, led to the feed and to /info.
+"""What stands behind the rim: each path and each WebSocket, led to the feed, to /info and to /exchange.
 
 POST /info       an answer from the world as it is now; asked again for a moment while the engine is at work
-POST /exchange   refused in the wire's form: this mode takes no orders
+POST /exchange   an action, answered when the world shows what it did; refused where a node is followed
 GET  /health     how the feed stands, for people and probes
 GET  /ws         a session
 """
@@ -10,7 +10,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from gateway import codec, errors
+from gateway.accept import network_of
+from gateway.door import Door
 from gateway.errors import Answer, NotNow, Refusal
+from gateway.exchange import END_NS, Exchange
 from gateway.fanout import Client
 from gateway.feed import Feed
 from gateway.http import TEXT, HttpAnswer, HttpRequest
@@ -23,10 +26,14 @@ from shm.codes import Feed as FeedState
 RETRY_SECONDS = 0.002  # a block is applied in less, most of the time
 RETRIES_MAX = 100
 MS_NS = 1_000_000
+_LATER = (errors.BUSY.status, errors.TOO_MANY_ACTIONS.status)
 
 
 class Application:
-    """The front's application. clock_ns: CLOCK_MONOTONIC; wall_ns: since the Unix epoch."""
+    """The front's application. clock_ns: CLOCK_MONOTONIC; wall_ns: since the Unix epoch.
+
+    exchange: None where a node is followed.
+    """
 
     paths = frozenset({("POST", "/info"), ("POST", "/exchange"), ("GET", "/health")})
 
@@ -37,8 +44,10 @@ class Application:
         limits: SessionLimits,
         clock_ns: Callable[[], int],
         wall_ns: Callable[[], int],
+        exchange: Exchange | None = None,
     ):
         self._feed = feed
+        self._exchange = exchange
         self._info = info
         self._limits = limits
         self._clock_ns = clock_ns
@@ -50,8 +59,7 @@ class Application:
             return HttpAnswer(self._health())
         try:
             if path == "/exchange":
-                codec.check_action(body)
-                return HttpAnswer(codec.refused_action(errors.NO_EXCHANGE))
+                return self._act(body, request)
             return HttpAnswer(self._info.answer(body))
         except Refusal:
             return _refused(errors.BAD_BODY)
@@ -60,13 +68,71 @@ class Application:
 
     def open(self, connection: Connection) -> "Conversation":
         client = Client(connection, self._feed.fanout)
-        return Conversation(client, Session(client, self._feed, self._info, self._limits), self)
+        session = Session(
+            client, self._feed, self._info, self._limits, self._exchange, network_of(connection.peer)
+        )
+        return Conversation(client, session, self)
 
-    def adopt(self, world: World) -> None:
-        """There is a new world."""
+    def adopt(self, world: World, door: Door | None = None) -> None:
+        """There is a new world, and, if it is an exchange's, a way to its engine."""
         self._info.world = world
         self._feed.adopt(world, self._clock_ns())
+        if self._exchange is not None and door is not None:
+            self._exchange.adopt(world, door)
         self.retry()
+
+    def lost_engine(self) -> None:
+        """What the engine was told and has not answered is unknown; what it showed is old."""
+        self._feed.lost_engine()
+        if self._exchange is not None:
+            self._exchange.lost_engine()
+
+    @property
+    def has_news(self) -> bool:
+        """Whether the engine has said something that was not taken: asked before sleeping."""
+        return self._feed.has_news or (self._exchange is not None and self._exchange.has_news)
+
+    @property
+    def pending(self) -> bool:
+        """Whether something waits for a moment at which the world can be read."""
+        return self._feed.pending
+
+    def turn(self, now_ns: int) -> int:
+        """Take what the engine has said and tell it; return how many events there were.
+
+        An order's answer leaves after the streams that show it: the engine shows first and answers then, and
+        its answers are taken before what it has shown.
+        """
+        if self._exchange is not None:
+            self._exchange.take()
+        events = self._feed.turn(now_ns)
+        if events:
+            self.retry()
+        if self._exchange is not None:
+            self._exchange.answer()
+        return events
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether actions wait for the engine's word."""
+        return self._exchange is not None and self._exchange.in_flight
+
+    def stop(self) -> None:
+        """Take no more actions."""
+        if self._exchange is not None:
+            self._exchange.stop()
+
+    def give_up(self) -> None:
+        """Tell all who wait for the engine that they cannot know."""
+        if self._exchange is not None:
+            self._exchange.tick(END_NS)
+
+    def tick(self, now_ns: int) -> None:
+        """What happens by the clock."""
+        self._feed.tick(now_ns)
+        self.retry()
+        if self._exchange is not None:
+            self._exchange.tick(now_ns)
 
     def retry(self) -> None:
         """Answer the subscriptions that wait, as far as that is possible now."""
@@ -84,6 +150,19 @@ class Application:
             self._waiting.add(session)
         else:
             self._waiting.discard(session)
+
+    def _act(self, body: bytes, request: HttpRequest) -> HttpAnswer | Awaitable[HttpAnswer]:
+        if self._exchange is None:
+            codec.check_action(body)
+            return HttpAnswer(codec.refused_action(errors.NO_EXCHANGE))
+        answered: asyncio.Future[HttpAnswer] = asyncio.get_running_loop().create_future()
+
+        def reply(given: bytes | Answer) -> None:
+            if not answered.done():  # the client may have gone
+                answered.set_result(HttpAnswer(given) if isinstance(given, bytes) else _refused(given))
+
+        self._exchange.act(body, network_of(request.peer), None, reply)
+        return answered.result() if answered.done() else answered
 
     async def _ask_again(self, body: bytes) -> HttpAnswer:
         for _ in range(RETRIES_MAX):
@@ -126,5 +205,5 @@ class Conversation:
 
 
 def _refused(answer: Answer) -> HttpAnswer:
-    headers = (("retry-after", "1"),) if answer.status == errors.BUSY.status else ()
+    headers = (("retry-after", "1"),) if answer.status in _LATER else ()
     return HttpAnswer(answer.message.encode(), answer.status, TEXT, headers)

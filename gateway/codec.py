@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from gateway import errors, schema
-from gateway.errors import Refusal
+from gateway.errors import Answer, Refusal
 
 encode = msgspec.json.Encoder().encode
 
@@ -21,6 +21,13 @@ _action = msgspec.json.Decoder(schema.Action)
 _typed = msgspec.json.Decoder(schema.Typed)
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _whole = msgspec.json.Decoder()
+
+_REASONS = {  # of the statuses that an errors.Answer can have
+    422: "Unprocessable Entity",
+    429: "Too Many Requests",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+}
 
 PONG = b'{"channel":"pong"}'
 
@@ -95,6 +102,11 @@ def post_answer(id: int, kind: str, payload: bytes) -> bytes:
     )
 
 
+def login_answer(id: int, payload: bytes) -> bytes:
+    """The answer to login `id`. payload: a JSON object that is not empty."""
+    return b'{"channel":"login","data":{"id":%d,%b}' % (id, payload[1:])
+
+
 def info_payload(type_name: str, body: bytes) -> bytes:
     return b'{"type":%b,"data":%b}' % (encode(type_name), body)
 
@@ -102,6 +114,11 @@ def info_payload(type_name: str, body: bytes) -> bytes:
 def refused_action(text: str) -> bytes:
     """What POST /exchange answers, with status 200, to an action that is not executed."""
     return b'{"status":"err","response":%b}' % encode(text)
+
+
+def http_text(answer: Answer) -> str:
+    """An HTTP refusal as a post answers it: status, reason, text."""
+    return f"{answer.status} {_REASONS[answer.status]}: {answer.message}"
 
 
 def tag(request: Any) -> str:

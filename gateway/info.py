@@ -12,7 +12,7 @@ import numpy as np
 
 from gateway import account_info, channels, codec, encode, errors, schema
 from gateway.codec import encode as json
-from gateway.errors import Answer, NotNow, Refusal
+from gateway.errors import NotNow, Refusal
 from gateway.world import Array, World, dex_of
 from shm import layout, rows
 from shm.codes import MarketKind
@@ -87,9 +87,9 @@ class Info:
             request = codec.decode_info(body)
             return "info", codec.info_payload(codec.tag(request), self._answer(request))
         except Refusal:
-            return "error", json(http_text(errors.BAD_BODY))
+            return "error", json(codec.http_text(errors.BAD_BODY))
         except NotNow:
-            return "error", json(http_text(errors.NOT_READY if self.world is None else errors.BUSY))
+            return "error", json(codec.http_text(errors.NOT_READY if self.world is None else errors.BUSY))
 
     def _answer(self, request: schema.InfoRequest) -> bytes:
         if isinstance(request, schema.BookInfo):
@@ -154,12 +154,6 @@ class Info:
 
     def _all_metas(self, world: World, request: schema.AllPerpMetas) -> bytes:
         return json([self._meta_of(world, dex) for dex in ("", *world.dexs())])
-
-
-def http_text(answer: Answer) -> str:
-    """An HTTP refusal as a post answers it: status, reason, text."""
-    reason = {422: "Unprocessable Entity", 503: "Service Unavailable"}[answer.status]
-    return f"{answer.status} {reason}: {answer.message}"
 
 
 # --- markets -----------------------------------------------------------------------------------------------

@@ -4,8 +4,9 @@
 
 Over the control socket (SOCK_SEQPACKET, shm.region.send) it says `gateway` with its stats region (which holds
 its bell) and an eventfd, then `ready` with its port. It is told `world` with a descriptor, `meta`,
-`engine_lost`, `drain`. The end of that socket is the end of the process. SIGTERM drains; a second one ends it
-at once.
+`engine_lost`, `drain`. With the world of an exchange come its engine's stats (which hold its bell) and
+eventfd, and the answer is `door` with a descriptor. The end of that socket is the end of the process.
+SIGTERM drains; a second one ends it at once.
 
 The only module that reads clocks. A fault of ours ends the process: whoever started it starts it again.
 """
@@ -23,13 +24,14 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import uvloop
 
-from gateway import encode, interest
+from gateway import door, encode, interest, signing
 from gateway.application import Application
+from gateway.exchange import Exchange, ExchangeLimits
 from gateway.fanout import FanoutLimits
 from gateway.feed import Feed, FeedLimits
 from gateway.front import Front
@@ -37,10 +39,11 @@ from gateway.http import Limits
 from gateway.info import Info
 from gateway.session import SessionLimits
 from gateway.world import World
-from shm import broadcast, layout, region, rows, seqlock, stats, wait
+from shm import broadcast, layout, region, rows, seqlock, spsc, stats, wait
 
 BACKLOG = 4096  # connections that the kernel holds for us
 DRAIN_SECONDS = 1.0
+ANSWER_SECONDS = 0.15  # for the engine, before that
 TURN_SECONDS = 0.05  # the longest sleep: the bell may not be known to the engine yet
 RETRY_SECONDS = 0.005  # while something could not be read
 TICK_NS = 500_000_000
@@ -52,11 +55,14 @@ COUNTERS = (
 )  # fmt: skip
 HISTOGRAMS = ("turn_ns",)
 
-WARM = (broadcast, seqlock, rows, wait, stats, region, encode, interest)
+WARM = (broadcast, seqlock, spsc, rows, wait, stats, region, encode, interest, door)
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """What the supervisor gives. limits: any field of the Limits classes, by its name."""
+    """What the supervisor gives. limits: any field of the Limits classes, by its name.
+
+    sources: the letters of the networks whose signatures are taken in exchange mode (signing.NETWORKS).
+    """
 
     host: str = "127.0.0.1"
     port: int = 3001
@@ -65,7 +71,8 @@ class Settings(msgspec.Struct, frozen=True):
     wait: Literal["park", "spin"] = "park"
     cpu: int | None = None
     limits: dict[str, int | float] = {}
-    mode: Literal["follow"] = "follow"
+    mode: Literal["follow", "exchange"] = "follow"
+    sources: Annotated[str, msgspec.Meta(pattern=r"\A(a|b|ab|ba)\Z")] = signing.OURS
     data: str | None = None
     meta: dict[str, Any] | None = None
     spot_meta: dict[str, Any] | None = None
@@ -76,6 +83,7 @@ class AllLimits:
     rim: Limits
     feed: FeedLimits
     session: SessionLimits
+    exchange: ExchangeLimits
 
 
 def limits_of(given: dict[str, int | float]) -> AllLimits:
@@ -87,10 +95,20 @@ def limits_of(given: dict[str, int | float]) -> AllLimits:
         return kind(**{name: left.pop(name) for name in names}, **more)
 
     fanout = take(FanoutLimits)
-    limits = AllLimits(take(Limits), take(FeedLimits, fanout=fanout), take(SessionLimits))
+    limits = AllLimits(
+        take(Limits), take(FeedLimits, fanout=fanout), take(SessionLimits), take(ExchangeLimits)
+    )
     if left:
         raise ValueError(f"unknown limits: {', '.join(sorted(left))}")
     return limits
+
+
+def _exchange(settings: Settings, limits: ExchangeLimits) -> Exchange | None:
+    if settings.mode == "follow":
+        return None
+    if "a" in settings.sources:
+        log("mainnet signatures are taken", why="each of them is a valid order on the public exchange too")
+    return Exchange(settings.sources, limits, time.monotonic_ns, time.time_ns)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -114,12 +132,14 @@ class Server:
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._feed = Feed(limits.feed)
         self._info = Info(settings.meta, settings.spot_meta)
+        self._exchange = _exchange(settings, limits.exchange)
         self._application = Application(
-            self._feed, self._info, limits.session, time.monotonic_ns, time.time_ns
+            self._feed, self._info, limits.session, time.monotonic_ns, time.time_ns, self._exchange
         )
         self._front = Front(self._application, log_fault, limits.rim)
         self._stats = stats.Stats(COUNTERS, HISTOGRAMS, name=f"gateway {settings.index}")
         self._bell_fd = wait.new_eventfd()
+        self._engine: tuple[region.Region, int] | None = None  # an exchange's: its stats, its eventfd
         self._ticked_ns = 0
         self._turns = False  # a turn is scheduled
         self._spins = self._guarded(self._spin)
@@ -148,6 +168,8 @@ class Server:
         finally:
             self._loop.remove_reader(self._control.fileno())
             self._loop.remove_reader(self._bell_fd)
+            if self._ended.exception() is None:
+                await self._answer_the_last()
             await self._front.drain(DRAIN_SECONDS)
 
     # how it is told
@@ -165,29 +187,47 @@ class Server:
 
     def _obey(self, message: dict[str, Any], fds: list[int]) -> None:
         kind = message.get("kind")
-        if kind == "world" and len(fds) == 1:
-            self._adopt(fds.pop(), message.get("epoch"))
+        if kind == "world":
+            self._adopt(fds, message.get("epoch"))
         elif kind == "meta":
             self._learn(message)
         elif kind == "engine_lost":
-            self._feed.lost_engine()
+            self._application.lost_engine()
         elif kind == "drain":
             self._end()
         for fd in fds:
             os.close(fd)
 
-    def _adopt(self, fd: int, epoch: int | None) -> None:
+    def _adopt(self, fds: list[int], epoch: int | None) -> None:
+        """Take over a world, and the way to its engine if it is an exchange's. What is left in `fds` is not
+        ours."""
         try:
-            world = World(region.attach(fd, layout.WORLD, epoch=epoch))
+            if len(fds) != (1 if self._exchange is None else 3):
+                raise region.Refused(f"{len(fds)} descriptors in mode {self._settings.mode}")
+            world = World(region.attach(fds[0], layout.WORLD, epoch=epoch))
+            fds.pop(0)
+            engine = stats.attach(fds[0]) if fds else None
         except region.Refused as refused:
-            os.close(fd)
             log("world refused", why=str(refused))
             return
         old = self._info.world
-        self._application.adopt(world)
+        if engine is None:
+            self._application.adopt(world)
+        else:
+            fds.pop(0)
+            self._open_door(world, engine, fds.pop())
         if old is not None:
             old.region.close()
         self._schedule()
+
+    def _open_door(self, world: World, engine: region.Region, bell_fd: int) -> None:
+        old, self._engine = self._engine, (engine, bell_fd)
+        opened = door.Door(world.epoch, world.arrays["status"], engine.arrays["bell"], bell_fd)
+        self._application.adopt(world, opened)
+        region.send(self._control, {"kind": "door", "epoch": world.epoch}, [opened.region.fd])
+        if old is not None:
+            old[0].close()
+            os.close(old[1])
 
     def _learn(self, message: dict[str, Any]) -> None:
         """What the node says of its markets: in the message, or in a file that it names."""
@@ -203,10 +243,10 @@ class Server:
     # how it waits
 
     def _spin(self) -> None:
-        """Look at the ring in every turn of the loop, which never sleeps."""
+        """Look at the rings in every turn of the loop, which never sleeps."""
         if not self._ended.done():
             self._loop.call_soon(self._spins)
-        if self._feed.has_news:
+        if self._application.has_news:
             self._take()
 
     def _woken(self) -> None:
@@ -222,16 +262,15 @@ class Server:
         """Take what is new; go on after the loop's other work while there is more, else let it sleep."""
         self._turns = False
         wait.woke(self._stats.bell)
-        if self._feed.has_news or self._feed.pending:
+        if self._application.has_news or self._application.pending:
             self._take()
-        if not wait.sleep(self._stats.bell, lambda: self._feed.has_news):
+        if not wait.sleep(self._stats.bell, lambda: self._application.has_news):
             self._schedule()
 
     def _take(self) -> None:
         began_ns = time.monotonic_ns()
-        if self._feed.turn(began_ns):
+        if self._application.turn(began_ns):
             self._stats.observe(0, time.monotonic_ns() - began_ns)
-            self._application.retry()
 
     def _timer(self) -> None:
         """The safety net under the bell, and what happens by the clock."""
@@ -240,13 +279,12 @@ class Server:
         now_ns = time.monotonic_ns()
         if now_ns - self._ticked_ns >= TICK_NS:
             self._ticked_ns = now_ns
-            self._feed.tick(now_ns)
-            self._application.retry()
+            self._application.tick(now_ns)
             self._count()
             self._stats.region.beat(now_ns)
-        if self._feed.has_news or self._feed.pending:
+        if self._application.has_news or self._application.pending:
             self._take()
-        pause = RETRY_SECONDS if self._feed.pending else TURN_SECONDS
+        pause = RETRY_SECONDS if self._application.pending else TURN_SECONDS
         self._loop.call_later(pause, self._guarded(self._timer))
 
     def _count(self) -> None:
@@ -260,6 +298,15 @@ class Server:
             self._stats.set(name, figure)
 
     # how it ends
+
+    async def _answer_the_last(self) -> None:
+        """Take no more actions, and wait a little for the engine's word on those that it has."""
+        until = self._loop.time() + ANSWER_SECONDS
+        self._application.stop()
+        while self._application.in_flight and self._loop.time() < until:
+            await asyncio.sleep(RETRY_SECONDS)
+            self._take()
+        self._application.give_up()
 
     def _told_to_end(self) -> None:
         if self._ended.done():

@@ -1,15 +1,18 @@
 """One client's conversation, without its connection.
 
 Whole messages come in through `receive`; what the session decides goes out through the client it was given
-and the desk it asks. It never waits and knows no socket and no clock, so a test is three lines. Whatever a
+and those it asks. It never waits and knows no socket and no clock, so a test is three lines. Whatever a
 message holds, there is one answer, and the session lives on.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from gateway import codec, errors, schema
-from gateway.errors import Refusal
+from gateway.errors import Answer, Refusal
+from gateway.exchange import Login, Reply
 from gateway.fanout import Client
 
 MINUTE_NS = 60_000_000_000
@@ -22,6 +25,7 @@ class SessionLimits:
     subscriptions_max: int = 1000
     users_max: int = 15
     messages_per_minute_max: int = 2000
+    posts_max: int = 100  # in flight
 
 
 class Desk(Protocol):
@@ -38,12 +42,35 @@ class Answers(Protocol):
         """Answer an info request over WebSocket: the kind of the response (info, error), and its payload."""
 
 
+class Orders(Protocol):
+    """Order entry (gateway.exchange.Exchange). `network`: for whom an action is counted."""
+
+    def act(self, body: bytes, network: str, login: Login | None, reply: Reply) -> None: ...
+    def log_in(self, body: bytes, network: str, begin: Callable[[Login], None], reply: Reply) -> None: ...
+    def left(self, login: Login) -> None: ...
+
+
 class Session:
-    def __init__(self, client: Client, desk: Desk, answers: Answers, limits: SessionLimits):
+    """orders: None where there are none to be taken."""
+
+    def __init__(
+        self,
+        client: Client,
+        desk: Desk,
+        answers: Answers,
+        limits: SessionLimits,
+        orders: Orders | None = None,
+        network: str = "",
+    ):
         self._client = client
         self._desk = desk
         self._answers = answers
         self._limits = limits
+        self._orders = orders
+        self._network = network
+        self._login: Login | None = None
+        self._posts = 0  # in flight
+        self._has_ended = False
         self._users: dict[str, int] = {}  # distinct users -> subscriptions that name them
         self._waiting: dict[schema.Key, tuple[schema.Subscription, bytes]] = {}  # until there is a world
         self._minute_ns = 0  # when the minute began that is being counted
@@ -78,8 +105,11 @@ class Session:
 
     def closed(self) -> None:
         """The client is gone."""
+        self._has_ended = True
         self._waiting.clear()
         self._desk.leave(self._client)
+        if self._login is not None and self._orders is not None:
+            self._orders.left(self._login)
 
     def _too_many(self, now_ns: int) -> bool:
         if now_ns - self._minute_ns >= MINUTE_NS:
@@ -91,7 +121,9 @@ class Session:
         if isinstance(request, schema.Ping):
             self._client.say(codec.PONG)
         elif isinstance(request, schema.Post):
-            self._client.say(self._post(request))
+            self._post(request)
+        elif isinstance(request, schema.LoginRequest):
+            self._log_in(request)
         else:
             raw = bytes(request.subscription)
             subscription = codec.decode_subscription(message, raw)
@@ -100,10 +132,53 @@ class Session:
             else:
                 self._unsubscribe(subscription.key, codec.echo(subscription, raw))
 
-    def _post(self, post: schema.Post) -> bytes:
-        if isinstance(post.request, schema.PostAction):
-            return codec.post_answer(post.id, "action", codec.refused_action(errors.NO_EXCHANGE))
-        return codec.post_answer(post.id, *self._answers.post(bytes(post.request.payload)))
+    def _post(self, post: schema.Post) -> None:
+        payload = bytes(post.request.payload)
+        if isinstance(post.request, schema.PostInfo):
+            self._client.say(codec.post_answer(post.id, *self._answers.post(payload)))
+        elif self._orders is None:
+            refused = codec.refused_action(errors.NO_EXCHANGE)
+            self._client.say(codec.post_answer(post.id, "action", refused))
+        else:
+            self._count_post(post.id)
+            self._orders.act(payload, self._network, self._login, partial(self._posted, post.id))
+
+    def _log_in(self, request: schema.LoginRequest) -> None:
+        if self._orders is None:
+            self._client.say(codec.login_answer(request.id, codec.refused_action(errors.NO_EXCHANGE)))
+        else:
+            self._count_post(request.id)
+            answered = partial(self._logged_in, request.id)
+            self._orders.log_in(bytes(request.request), self._network, self._begin_login, answered)
+
+    def _count_post(self, id: int) -> None:
+        if self._posts >= self._limits.posts_max:
+            raise Refusal(errors.TOO_MANY_POSTS.format(id))
+        self._posts += 1
+
+    def _posted(self, id: int, given: bytes | Answer) -> None:
+        self._posts -= 1
+        if not self._has_ended:
+            if isinstance(given, bytes):
+                self._client.say(codec.post_answer(id, "action", given))
+            else:
+                self._client.say(codec.post_answer(id, "error", codec.encode(codec.http_text(given))))
+
+    def _logged_in(self, id: int, given: bytes | Answer) -> None:
+        self._posts -= 1
+        if not self._has_ended:
+            payload = given if isinstance(given, bytes) else codec.refused_action(codec.http_text(given))
+            self._client.say(codec.login_answer(id, payload))
+
+    def _begin_login(self, login: Login) -> None:
+        """From now on, unless the connection has ended meanwhile: then nothing was done in it."""
+        if self._has_ended or self._orders is None:
+            return
+        held, self._login = self._login, login
+        if held is not None and held.signer == login.signer:
+            login.vaults |= held.vaults
+        elif held is not None:
+            self._orders.left(held)
 
     def _subscribe(self, subscription: schema.Subscription, echoed: bytes, now_ns: int) -> None:
         key = subscription.key

@@ -8,6 +8,8 @@ from gateway import rings
 class Wire:
     """What gateway.fanout.Client writes to. `room`: bytes that the socket still takes; None: everything."""
 
+    peer = "127.0.0.1"
+
     def __init__(self, room=None):
         self.room = room
         self.frames = []
