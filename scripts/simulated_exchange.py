@@ -62,7 +62,7 @@ class Scene:
         self.specs = {market.spec.coin: market.spec for market in markets}
         self.prices = Prices(Random(f"{seed} prices"), self.specs.values())
         self.counts: Counter[str] = Counter()
-        self.errors: Counter[str] = Counter()  # texts of refusals
+        self._errors: Counter[str] = Counter()
         self._best: dict[str, tuple[int, int]] = {}
 
     def view(self, coin: str) -> View:
@@ -80,6 +80,10 @@ class Scene:
     def forget_quotes(self) -> None:
         self._best.clear()
 
+    def note(self, error: str) -> None:
+        """Count a refusal or a failure by its first words, those without numbers."""
+        self._errors[error.partition(",")[0].partition(" asset=")[0]] += 1
+
     async def walk(self) -> None:
         """Let the prices go by the clock."""
         seen = time.monotonic()
@@ -92,7 +96,7 @@ class Scene:
 
     def report(self) -> str:
         counts = ", ".join(f"{count:,} {what}" for what, count in self.counts.most_common())
-        errors = "".join(f"; {count:,} x {text!r}" for text, count in self.errors.most_common(3))
+        errors = "".join(f"; {count:,} x {text!r}" for text, count in self._errors.most_common(3))
         return f"SIMULATED traders: {counts or 'nothing yet'}{errors}"
 
 
@@ -170,13 +174,13 @@ class Account:
             response = await client.act(action)
         except Refused as refusal:
             counts["actions refused"] += 1
-            self._scene.errors[str(refusal)] += 1
+            self._scene.note(str(refusal))
             return False
         counts[f"{action['type']} actions"] += 1
         statuses = response.get("data", {}).get("statuses", [])
         for error in (s["error"] for s in statuses if isinstance(s, dict) and "error" in s):
             counts["orders refused"] += 1
-            self._scene.errors[error] += 1
+            self._scene.note(error)
         return True
 
 
@@ -257,7 +261,7 @@ async def live(url: str, operator_socket: Path, scene: Scene, account: Account) 
                     group.create_task(account.trade(client))
         except* (OSError, Refused, operator.Unheard) as failures:
             scene.counts["new beginnings"] += 1
-            scene.errors[str(failures.exceptions[0])] += 1
+            scene.note(str(failures.exceptions[0]))
         await again.wait()
 
 

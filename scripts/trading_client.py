@@ -43,6 +43,7 @@ class TradingClient(WSListener):
         self._waiting: dict[tuple[str, int], asyncio.Future[Any]] = {}
         self._number = 0
         self._transport: WSTransport | None = None
+        self._parts: list[bytes] = []  # of a message whose end has not come
         self.ended = asyncio.Event()
 
     # --- what it is asked -----------------------------------------------------------------------------------
@@ -101,9 +102,12 @@ class TradingClient(WSListener):
         self._transport = transport
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        if frame.msg_type == WSMsgType.TEXT:
-            message = msgspec.json.decode(frame.get_payload_as_bytes())
-            self._take(message["channel"], message.get("data"))
+        if frame.msg_type in (WSMsgType.TEXT, WSMsgType.CONTINUATION):
+            self._parts.append(frame.get_payload_as_bytes())
+            if frame.fin:
+                message = msgspec.json.decode(b"".join(self._parts))
+                self._parts.clear()
+                self._take(message["channel"], message.get("data"))
         elif frame.msg_type == WSMsgType.CLOSE:
             transport.send_close(WSCloseCode.OK)
             transport.disconnect()

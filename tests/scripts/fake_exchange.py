@@ -170,7 +170,9 @@ class FakeExchange:
 
     def _say(self, connection: ServerConnection, channel: str, data: Any) -> None:
         with suppress(ConnectionClosed):
-            connection.protocol.send_text(json.dumps({"channel": channel, "data": data}).encode())
+            text = json.dumps({"channel": channel, "data": data}).encode()
+            connection.protocol.send_text(text[:10], fin=False)  # long messages come in parts
+            connection.protocol.send_continuation(text[10:], fin=True)
             connection.send_data()
 
 
