@@ -100,7 +100,7 @@ class TradableChannel(Bound):
         if market is None:
             core = b"null"  # a world that does not have the coin any more
         else:
-            tradable = accounts.tradable(world, self.row, self._coin, market)
+            tradable = accounts.tradable(world, self.row, market)
             core = json({"user": self.user} | tradable)
         return State(core, status.height, status.time_ms)
 

@@ -49,7 +49,7 @@ def _tradable(world: World, request: asked.TradableInfo) -> bytes:
     if market is None:
         return b"null"
     row = row_of(world, request.user)
-    return json({"user": request.user.lower()} | accounts.tradable(world, row, request.coin, market))
+    return json({"user": request.user.lower()} | accounts.tradable(world, row, market))
 
 
 def _rate_limit(world: World, request: asked.RateLimit) -> bytes:

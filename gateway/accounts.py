@@ -54,35 +54,20 @@ assert Position._fields == layout.POSITION.names
 
 
 class Held(NamedTuple):
-    """A position at the mark."""
+    """A position at the mark. Amounts of money."""
 
     position: Position
     contract: Contract
     places: Places
     coin: str
-
-    @property
-    def signed_value(self) -> int:
-        return self.position.size * self.contract.mark
+    leverage: int
+    signed_value: int
+    unrealised: int
+    used: int  # the margin that it takes: its share of its value, or all that its own money is worth
 
     @property
     def value(self) -> int:
         return abs(self.signed_value)
-
-    @property
-    def unrealised(self) -> int:
-        return self.signed_value - self.position.entry
-
-    @property
-    def leverage(self) -> int:
-        return self.position.leverage or min(DEFAULT_LEVERAGE, self.contract.max_leverage)
-
-    @property
-    def used(self) -> int:
-        """The margin that it takes: its share of its value, or all that its own money is worth."""
-        if self.position.is_cross:
-            return ceil_div(self.value, self.leverage)
-        return self.position.isolated + self.unrealised
 
     @property
     def maintenance(self) -> int:
@@ -120,7 +105,7 @@ def read(world: World, row: int) -> Account:
         if count >= 0:
             world.learn()
             open_ones = [Position(*item) for item in out[:count].tolist() if item[_SIZE]]
-            return Account(funds[0], [_held(world, p) for p in sorted(open_ones, key=_market)], now_ms)
+            return Account(funds[0], [hold(world, p) for p in sorted(open_ones, key=_market)], now_ms)
         if count == rows.TORN:
             break
         room *= 4
@@ -134,11 +119,15 @@ def _market(position: Position) -> int:
     return position.market
 
 
-def _held(world: World, position: Position) -> Held:
-    market = position.market
-    return Held(
-        position, contracts.contract(world, market), contracts.places(world, market), world.coins[market]
-    )
+def hold(world: World, position: Position) -> Held:
+    """A position at the mark of its market."""
+    market, contract = position.market, contracts.contract(world, position.market)
+    leverage = position.leverage or min(DEFAULT_LEVERAGE, contract.max_leverage)
+    signed_value = position.size * contract.mark
+    unrealised = signed_value - position.entry
+    used = ceil_div(abs(signed_value), leverage) if position.is_cross else position.isolated + unrealised
+    places, coin = contracts.places(world, market), world.coins[market]
+    return Held(position, contract, places, coin, leverage, signed_value, unrealised, used)
 
 
 def agents(world: World, row: int) -> Array:
@@ -285,17 +274,17 @@ def _return(held: Held) -> str:
 # --- what may be opened ------------------------------------------------------------------------------------
 
 
-def tradable(world: World, row: int | None, coin: str, market: int) -> dict[str, Any]:
+def tradable(world: World, row: int | None, market: int) -> dict[str, Any]:
     """activeAssetData without its user: how much the account may buy and sell at the mark, and its margin."""
     terms, funds = contracts.contract(world, market), np.zeros(1, layout.FUNDS)
     position, open_value = np.zeros(1, layout.POSITION), np.zeros(2, layout.WORD)
-    position["is_cross"] = 1
+    position["market"], position["is_cross"] = market, 1
     if row is not None:
         arrays = world.arrays
         tables = arrays["accounts"], arrays["funds"], arrays["positions"], arrays["orders"]
         if account_rows.read_exposure(*tables, row, market, funds, position, open_value, TRIES) < 0:
             raise NotNow
-    held = Held(Position(*position[0].tolist()), terms, contracts.places(world, market), coin)
+    held = hold(world, Position(*position[0].tolist()))
     free = int(funds["cash"][0]) - int(funds["used"][0])
     buys, sells = open_value.tolist()
     entry = held.position.entry
@@ -303,7 +292,7 @@ def tradable(world: World, row: int | None, coin: str, market: int) -> dict[str,
     values = [openable(held, free, side, max(long, short, 0)) for side in (long, short)]
     sizes = [value // terms.mark if terms.mark else 0 for value in values]
     return {
-        "coin": coin,
+        "coin": held.coin,
         "leverage": leverage(held),
         "maxTradeSzs": [format_decimal(size, held.places.quantity) for size in sizes],
         "availableToTrade": [usd(size * terms.mark // held.leverage) for size in sizes],

@@ -24,7 +24,7 @@ MARKET_ORDERS_MAX = ((25, 15_000_000), (20, 5_000_000), (10, 2_000_000), (1, 500
 
 
 class Contract(NamedTuple):
-    """A CONTRACT row."""
+    """A CONTRACT row. The mark of a market is, for now, its reference price."""
 
     max_leverage: int
     maker_rate: int
@@ -49,6 +49,11 @@ class Places(NamedTuple):
 
 
 def contract(world: World, market: int) -> Contract:
+    """A market's contract, as of the last block."""
+    return world.once_a_block(("contract", market), lambda: _read(world, market))
+
+
+def _read(world: World, market: int) -> Contract:
     arrays, out = world.arrays, np.zeros(1, layout.CONTRACT)
     if account_rows.read_contract(arrays["markets"], arrays["contracts"], market, out, TRIES) < 0:
         raise NotNow
@@ -56,6 +61,7 @@ def contract(world: World, market: int) -> Contract:
 
 
 def places(world: World, market: int) -> Places:
+    """How many decimals a market's prices and quantities have."""
     row = world.arrays["markets"][market]
     return Places(int(row["price_places"]), int(row["quantity_places"]))
 
@@ -158,6 +164,10 @@ def context(world: World, market: int) -> bytes:
 
 def contexts(world: World) -> bytes:
     """The contexts of all markets, as a JSON list."""
+    return world.once_a_block("contexts", lambda: _all_contexts(world))
+
+
+def _all_contexts(world: World) -> bytes:
     world.learn()
     return b"[%b]" % b",".join(context(world, market) for market in range(len(world.coins)))
 

@@ -27,7 +27,7 @@ from shm.codes import EventKind, Stale
 
 EVENTS_PER_TURN = 16 * 1024  # 2 MiB; a block that is larger is told in parts
 KEPT_ALIVE = ("l2Book", "bbo")  # clients take long silence on these for a dead feed
-MARKED_PER_TICK = 256  # streams that are looked at again at each tick: some ten milliseconds
+MARKED_PER_TICK = 100  # streams that are looked at again at each tick: some ten milliseconds
 
 
 @dataclass(frozen=True, slots=True)

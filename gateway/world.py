@@ -5,8 +5,8 @@ client is told so, or is answered a moment later; nothing is ever guessed. A wor
 of the engine; its rows and indices mean nothing in the next.
 """
 
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from shm.constants import BOOK_DEPTH, READ_TRIES
 from shm.region import Region
 
 Array = np.ndarray[Any, Any]
+Made = TypeVar("Made")
 
 LOOKUP_TRIES = 4096  # pauses of some 40 ns: a look-up by oid waits out a small block
 DEPTH_TRIES = 256  # of some 10 us at most
@@ -92,6 +93,8 @@ class World:
         self._nonuser = np.zeros(len(arrays["names"]), np.bool_)  # by row of names
         self._names_known = 0
         self._wanted: dict[tuple[str, int], Array] = {}
+        self._made: dict[Hashable, Any] = {}  # by `once_a_block`, at this height
+        self._made_height = -1
 
     # what is there
 
@@ -108,6 +111,17 @@ class World:
     def is_exchange(self) -> bool:
         """Whether the engine makes this world itself: then there are accounts, contracts and candles."""
         return self.look().mode == Mode.EXCHANGE
+
+    def once_a_block(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """What `make` gives, made anew when there is a new block: it is no older than that. key: its name."""
+        height = self.look().height
+        if height != self._made_height:
+            self._made.clear()
+            self._made_height = height
+        if key not in self._made:
+            self._made[key] = make()
+        made: Made = self._made[key]
+        return made
 
     def market(self, coin: str) -> int | None:
         """The index of the market that the wire calls `coin`."""
