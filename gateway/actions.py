@@ -346,7 +346,7 @@ def _names_a_key_twice(body: bytes, raw: bytes, sent: _Unsigned, action: Action)
     if b"\\" not in body and theirs == _encode((sent, action)).count(b":"):
         return False
     try:
-        json.loads(body, object_pairs_hook=_without_twice)
+        json.loads(body, object_pairs_hook=_without_twice, parse_int=str)  # of any length
     except _Twice:
         return True
     return False
@@ -357,7 +357,7 @@ class _Twice(Exception):
 
 
 def _without_twice(pairs: list[tuple[str, Any]]) -> None:
-    if len({key for key, _ in pairs}) != len(pairs):
+    if len(dict(pairs)) != len(pairs):
         raise _Twice
 
 

@@ -166,7 +166,7 @@ def test_a_refusal_repeats_little_of_what_was_sent():
         dumps({"type": "noop"}, nonce=1.5),
         dumps({"type": "noop"}, signature=None),
         dumps({"type": "noop"}, signature={"r": "0x1", "s": "0x1"}),
-        dumps({"type": "noop"}, signature={**SIGNATURE, "v": 29}),
+        *(dumps({"type": "noop"}, signature={**SIGNATURE, "v": v}) for v in (-1, 2, 3, 26, 29, 37)),
         dumps({"type": "noop"}, signature={**SIGNATURE, "v": True}),
         dumps({"type": "noop"}, signature={**SIGNATURE, "r": "0x"}),
         dumps({"type": "noop"}, signature={**SIGNATURE, "r": "1"}),
@@ -206,6 +206,12 @@ def test_a_key_that_is_named_twice_is_refused(once, twice):
     assert refusal(body.replace(once, twice).encode()) == "Invalid request: a key is named twice"
 
 
+def test_a_key_that_is_named_twice_does_not_hide_behind_a_spelling():
+    body = dumps({"type": "createSubAccount", "name": "a: b"}).replace(b"a: b", b"a\\u003a b")
+    assert actions.decode(body).action.name == "a: b"
+    assert refusal(body.replace(b'"name"', b'"name": "c", "name"')) == "Invalid request: a key is named twice"
+
+
 def test_two_types_are_refused():
     body = dumps({"type": "noop"}).replace(b'"type": ', b'"type": "noop", "type": ')
     assert refusal(body) == "Invalid request: a key is named twice"
@@ -221,7 +227,10 @@ def test_a_key_that_is_null_is_absent():
 
 
 def test_other_keys_around_an_action_are_ignored():
-    assert actions.decode(dumps(order(), more={"a": ["nonce: 5"]})) == actions.decode(dumps(order()))
+    for more in ({"a": ["nonce: 5"]}, [[[{}]]], 10**4000, 1e300, "\u00e9\\"):
+        assert actions.decode(dumps(order(), more=more)) == actions.decode(dumps(order()))
+    body = dumps(order(), more=0).replace(b'"more": 0', b'"more": ' + b"9" * 5000)
+    assert actions.decode(body) == actions.decode(dumps(order()))
 
 
 def test_neither_the_order_of_keys_nor_a_texts_spelling_matters():
