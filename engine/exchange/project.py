@@ -28,7 +28,7 @@ from shm.codes import (
 )
 from shm.constants import PERP_DECIMALS, PLACES, USD_PLACES
 from shm.kernel import clear_bytes, copy_bytes, entry, inner
-from shm.layout import NO_ACCOUNT, NO_MARKET, NO_SLOT
+from shm.layout import NO_ACCOUNT, NO_SLOT
 
 TYPE_MARKET = NAMES.index("Market")
 OPEN_LONG, OPEN_SHORT = NAMES.index("Open Long"), NAMES.index("Open Short")
@@ -44,8 +44,11 @@ WORD_BYTES, BYTE_BITS, BYTE = 8, 8, 255
 
 @entry
 def project(world, outcomes, count):
-    """Show outcomes[:count] (OUTCOME[]), which follow those of the call before: of any part of a block, or
-    of several."""
+    """Show outcomes[:count] (OUTCOME[]), which follow those of the call before.
+
+    They may be any part of the stream; but readers by oid or address wait from the first outcome of a block
+    to its BLOCK, so whole blocks are best.
+    """
     for i in range(count):
         outcome = outcomes[i]
         kind = outcome.kind
@@ -372,8 +375,7 @@ def _on_money(world, outcome):
     entry.account, entry.kind = outcome.account, outcome.code
     position = broadcast.publish(world.ledger_ring, world.ledger, world.entry, 1)
     funds.last_ledger = position + 1
-    event = _tell(world, EventKind.LEDGER, outcome)
-    event.order, event.market = position, NO_MARKET
+    _tell(world, EventKind.LEDGER, outcome).order = position
 
 
 @inner
@@ -384,7 +386,7 @@ def _on_funds(world, outcome):
     funds.fees, funds.realised, funds.deposited = outcome.fee, outcome.amount, outcome.trade
     funds.actions, funds.schedule_ms, funds.created_ms = outcome.order, outcome.placed_ms, outcome.start
     copy_bytes(funds.name, outcome.text)
-    _tell(world, EventKind.FUNDS, outcome).market = NO_MARKET
+    _tell(world, EventKind.FUNDS, outcome)
 
 
 @inner

@@ -9,7 +9,7 @@ from engine.exchange.records import OUTCOME, Kind
 from engine.exchange.state import TINY
 from shm import codes, seqlock
 from shm.codes import INTERVALS_MS, NAMES, Command, EventKind, Flag, Side, Status
-from shm.constants import BOOK_DEPTH
+from shm.constants import BOOK_DEPTH, SIDE_LEVELS_MIN
 from tests.engine import made
 from tests.engine.exchange.reference_candles import candles_of
 from tests.engine.exchange.running import KEPT, Running, chain, queues, same
@@ -17,7 +17,7 @@ from tests.exchange.commands import Swarm
 
 SEEDS = range(16)
 BY_MARKET = (Kind.OPENED, Kind.FILLED, Kind.ENDED, Kind.MARKET)
-COMMANDS = 1000
+COMMANDS, BLOCK_COMMANDS = 1000, 40
 
 
 def ring(header, slots) -> np.ndarray:
@@ -27,14 +27,26 @@ def ring(header, slots) -> np.ndarray:
     return slots[:tail]
 
 
+def blocks(chance: Swarm):
+    """Random commands, block by block: the last of each is an END_BLOCK."""
+    block = []
+    for step in chance.steps(COMMANDS):
+        block.append(step.command)
+        if len(block) == BLOCK_COMMANDS:
+            block.append(step.command._replace(kind=int(Command.END_BLOCK)))
+        if block[-1].kind == Command.END_BLOCK:
+            yield block
+            block = []
+    if block:
+        yield [*block, block[-1]._replace(kind=int(Command.END_BLOCK))]
+
+
 def swarm(seed: int) -> Running:
-    """An exchange after some random commands, and an END_BLOCK as the last of them."""
-    chance, commands = Swarm(seed), []
-    commands = [step.command for step in chance.steps(COMMANDS)]
-    last = commands[-1]
-    end = last._replace(kind=int(Command.END_BLOCK), sequence=last.sequence + 1, place=0, count=1)
+    """An exchange after some random commands."""
+    chance = Swarm(seed)
     running = Running(chance.capacity)
-    running.take([*commands, end])
+    for block in blocks(chance):
+        running.take(block)
     return running
 
 
@@ -48,22 +60,18 @@ def running(request):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_after_every_block_the_world_is_the_core(seed):
-    chance, commands, book, read = Swarm(seed), [], made.NaiveBook(), 0
+    chance, book, read = Swarm(seed), made.NaiveBook(), 0
     running = Running(chance.capacity)
     shown = running.world.state
-    for step in chance.steps(COMMANDS):
-        commands.append(step.command)
-        if step.command.kind == Command.END_BLOCK:
-            running.take(commands)
-            commands = []
-            same(running.core, running.world)
-            verify.verify(shown)
-            assert shown.status[0]["sequence"] % 2 == 0 and not (shown.accounts["sequence"] % 2).any()
-            told = made.told(shown, read)
-            read += len(told)
-            book.take(told)
-            _same_books(running, book)
-    assert len(running.outcomes) > 0
+    for block in blocks(chance):
+        running.take(block)
+        same(running.core, running.world)
+        verify.verify(shown)
+        assert shown.status[0]["sequence"] % 2 == 0 and not (shown.accounts["sequence"] % 2).any()
+        told = made.told(shown, read)
+        read += len(told)
+        book.take(told)
+        _same_books(running, book)
 
 
 def _same_books(running, book):
@@ -370,6 +378,34 @@ def test_agents_are_listed_while_they_are_live():
     assert listed() == [6, 4] and shown.agents["valid_until_ms"].max() == 99
     show(shown, agent(6, done=1), agent(4, done=1), block(3))
     assert listed() == [] and not shown.agents["is_live"].any()
+
+
+def test_a_position_is_listed_once_and_is_as_it_was_told_last():
+    shown = world.allocate(world.capacity_for(TINY, KEPT, names=128))
+    show(shown, *start(), block(1))
+    held = {"account": 1, "market": 0, "quantity": 500, "original": 25, "amount": 20, "fee": 1}
+    show(shown, outcome(Kind.POSITION, price=5, **held))
+    assert shown.state.accounts[1]["sequence"] % 2 == 1
+    show(shown, block(2), outcome(Kind.POSITION, price=-7, **held), block(3))
+    assert shown.state.accounts[1]["sequence"] % 2 == 0 and shown.state.status[0]["position_count"] == 1
+    row = shown.positions[shown.funds[1]["first_position"]]
+    assert (row["size"], row["entry"], row["used"], row["leverage"], row["is_cross"]) == (-7, 500, 25, 20, 1)
+
+
+def test_a_side_without_room_for_a_level_is_doubted():
+    shown = world.allocate(world.capacity_for(TINY, KEPT, names=128, levels=SIDE_LEVELS_MIN))
+    show(shown, *start(), opened(1), opened(2, side=Side.SELL, price=10_001), block(1))
+    assert shown.state.heap[0]["full"] == 1
+    assert shown.state.markets[0]["stale"] == codes.Stale.CAPACITY
+    verify.verify(shown.state)
+
+
+def test_sub_accounts_are_listed_newest_first():
+    shown = world.allocate(world.capacity_for(TINY, KEPT, names=128))
+    subs = [outcome(Kind.ACCOUNT, account=row, address=row + 1, other=1) for row in (2, 3)]
+    show(shown, *start(), *subs, block(1))
+    assert list(chain(shown.funds, shown.funds[1]["first_sub"], "next_sub")) == [3, 2]
+    assert shown.funds["master"].tolist() == [-1, -1, 1, 1]
 
 
 def test_what_finds_no_room_is_counted_and_doubted():
