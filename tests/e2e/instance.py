@@ -224,7 +224,7 @@ def _role(process: psutil.Process) -> str | None:
         return "engine"
     if "gateway" in words:
         return f"gateway {json.loads(words[words.index('--settings') + 1])['index']}"
-    return None
+    return "traders" if "scripts.simulated_exchange" in words else None
 
 
 def _words(process: psutil.Process) -> list[str]:
