@@ -8,15 +8,12 @@ from shm.codes import Ack as Outcome
 from shm.constants import COMMANDS_MAX
 
 
-class Engine:
-    """The other side of a gateway's door, over a world (tests.world.World)."""
+class Hand:
+    """The engine's side of a door: `arrays` are the door's, `world` is a tests.world.World."""
 
-    def __init__(self, world, epoch=1):
+    def __init__(self, world, arrays):
         self.world = world
-        self.bell = np.zeros(1, layout.BELL)
-        self.bell_fd = wait.new_eventfd()
-        self.door = Door(epoch, world.status, self.bell, self.bell_fd)
-        self.arrays = self.door.region.arrays
+        self.arrays = arrays
         self.sequence = int(world.status["command_sequence"][0])
 
     def pop(self, most=COMMANDS_MAX):
@@ -50,6 +47,16 @@ class Engine:
         self.ack(commands, outcome, code, **facts)
         self.show()
         return commands
+
+
+class Engine(Hand):
+    """One with a door of its own, in this process."""
+
+    def __init__(self, world, epoch=1):
+        self.bell = np.zeros(1, layout.BELL)
+        self.bell_fd = wait.new_eventfd()
+        self.door = Door(epoch, world.status, self.bell, self.bell_fd)
+        super().__init__(world, self.door.region.arrays)
 
 
 class Heard:
