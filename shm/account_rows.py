@@ -201,9 +201,7 @@ def read_ledger(funds, ring, slots, account, out):
     position = load_acquire(funds[account], "last_ledger") - 1
     for n in range(len(out)):
         item = out[n : n + 1]
-        if position < 0 or not broadcast.peek(ring, slots, position, item) or item[0].account != account:
-            return n
-        if item[0].account_prior > position:
+        if position < 0 or not broadcast.peek(ring, slots, position, item):
             return n
         position = item[0].account_prior - 1
     return len(out)

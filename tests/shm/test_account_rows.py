@@ -1,12 +1,14 @@
 """What is read of accounts, agents, ledgers and candles, against what was written; and amid the writing."""
 
 import random
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from numba import njit
 
 from shm import account_rows, codes, layout, rows, seqlock
+from shm.atomics import load_acquire_at, pause
 from shm.layout import NO_SLOT
 from tests.exchange_world import INTERVALS, KEPT, Exchange, begins
 from tests.world import ALICE, BOB, CAROL, NOBODY, raw
@@ -269,46 +271,62 @@ def test_nonsense_in_the_links_leads_nowhere(world):
         assert all(rows.TOO_SMALL <= result <= 8 for result in results)
 
 
-RACE_TURNS_MIN, RACE_TURNS_MAX = 500, 200_000  # the writer goes on until the reader has met it
+HELD = 64  # positions: enough for the writer to come in between
+RACE_READS, RACE_READS_MAX = 10_000, 20_000_000  # whole ones, and tries until there were so many
 
 
-def test_what_is_read_during_a_race_is_of_one_moment(world):
-    """A writer moves money between an account's rows; whoever believes what he read finds all of it."""
-    a, chance = world.account(ALICE), random.Random(7)
-    row, funds = world.arrays["accounts"][a], world.arrays["funds"][a : a + 1]
-    mine = [i for (account, _), i in world.positions.items() if account == a]
-    positions = world.arrays["positions"]
-    total = int(funds["cash"][0])
-    met, done = threading.Event(), threading.Event()
+@njit(nogil=True)
+def move_money(accounts, funds, positions, account, held, stop):
+    """Move money between an account's rows, under its bracket, until told to stop."""
+    turn = 0
+    while load_acquire_at(stop, 0) == 0:
+        turn += 1
+        seqlock.open_row(accounts[account])
+        for i in range(held):
+            positions[(turn + i) % held].isolated += i
+            funds[account].cash -= i
+        seqlock.close_row(accounts[account])
+        for _ in range(turn % 64):
+            pause()
 
-    def write():
-        for turn in range(RACE_TURNS_MAX):
-            seqlock.open_row(row)
-            moved = chance.randrange(1000)
-            positions["isolated"][chance.choice(mine)] += moved
-            funds["cash"] -= moved
-            seqlock.close_row(row)
-            if turn >= RACE_TURNS_MIN and met.is_set():
-                break
-        done.set()
 
-    writer = threading.Thread(target=write)
-    mapped, out, read = (
-        tables(world, "accounts", "funds", "positions"),
-        np.zeros(8, layout.POSITION),
-        funds.copy(),
-    )
-    account_rows.read_account(*mapped, a, read, out, 1)
-    writer.start()
-    whole = torn = 0
-    while not done.is_set():
-        count = account_rows.read_account(*mapped, a, read, out, 1)
-        if count == rows.TORN:
-            torn += 1
+@njit(nogil=True)
+def add_up(accounts, funds, positions, account, funds_out, out, total, counts):
+    """Read the account and add it up. counts i8[3], written: reads whole, torn, not of one moment."""
+    for _ in range(RACE_READS_MAX):
+        if counts[0] >= RACE_READS and counts[1] >= RACE_READS:
+            break
+        count = account_rows.read_account(accounts, funds, positions, account, funds_out, out, 1)
+        if count < 0:
+            counts[1] += 1
             continue
-        whole += 1
-        if torn > 0 and whole > 1:
-            met.set()
-        assert int(read["cash"][0]) + int(out["isolated"][:count].sum()) == total
-    writer.join()
-    assert whole > 0 and torn > 0, "the reader has met the writer"
+        counts[0] += 1
+        found = funds_out[0].cash
+        for i in range(count):
+            found += out[i].isolated
+        counts[2] += found != total
+
+
+def test_what_is_read_during_a_race_is_of_one_moment():
+    """A writer moves money between an account's rows; whoever believes what he read finds all of it."""
+    world = Exchange(markets=HELD, sides=2 * HELD, contracts=HELD, book_heads=HELD, books=4 * HELD)
+    with world.block() as block:
+        for m in range(HELD):
+            block.position(ALICE, f"C{m}", "1", entry=0)
+        block.funds(ALICE, cash=10**9)
+    a, names = world.account(ALICE), ("accounts", "funds", "positions")
+    mine, mapped = tuple(world.arrays[name] for name in names), tables(world, *names)
+    funds, out = np.zeros(1, layout.FUNDS), np.zeros(HELD, layout.POSITION)
+    counts, stop = np.zeros(3, np.int64), np.zeros(1, np.int64)
+    stop[0] = 1
+    move_money(*mine, a, HELD, stop)  # both are compiled before they race
+    add_up(*mapped, a, funds, out, 10**9, np.full(3, RACE_READS))
+    stop[0] = 0
+    with ThreadPoolExecutor(2) as pool:
+        writer = pool.submit(move_money, *mine, a, HELD, stop)
+        pool.submit(add_up, *mapped, a, funds, out, 10**9, counts).result()
+        stop[0] = 1
+        writer.result()
+    whole, torn, mixed = counts.tolist()
+    assert mixed == 0
+    assert whole >= RACE_READS and torn >= RACE_READS, "the two have met"
