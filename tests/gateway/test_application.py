@@ -2,10 +2,11 @@
 
 import asyncio
 import json
+import types
 
 import pytest
 
-from gateway import application
+from gateway import application, errors
 from gateway.application import Application
 from gateway.feed import Feed
 from gateway.http import HttpAnswer
@@ -13,6 +14,8 @@ from gateway.info import Info
 from gateway.session import SessionLimits
 from gateway.world import World as Mapped
 from shm import codes, seqlock
+from tests.gateway import signed
+from tests.gateway.test_exchange import Desk
 from tests.gateway.wire import Wire
 from tests.world import ALICE, World
 
@@ -81,6 +84,51 @@ def test_what_is_no_action_is_not_refused_as_one(behind, body):
     assert ask(behind, "/exchange", body).status == 422
     answer = ask(behind, "/exchange", b'{"action":{"type":"order"},"nonce":1}')
     assert (answer.status, json.loads(answer.body)["status"]) == (200, "err")
+
+
+@pytest.fixture
+def desk():
+    return Desk(actions_per_minute_max=2)
+
+
+@pytest.fixture
+def trading(desk):
+    """An application of an exchange, whose engine is the desk's."""
+    return Application(Feed(), Info(), SessionLimits(), lambda: 0, lambda: 0, desk.exchange)
+
+
+REQUEST = types.SimpleNamespace(peer="127.0.0.1")
+NOOP = signed.body({"type": "noop"})
+
+
+def test_an_action_is_answered_when_the_engine_has_spoken(trading, desk):
+    async def meet():
+        waiting = trading.answer("/exchange", NOOP, REQUEST)
+        assert not waiting.done() and trading.in_flight
+        desk.engine.answer_all()
+        assert trading.has_news
+        trading.turn(0)
+        assert not trading.has_news and not trading.in_flight
+        return await waiting
+
+    answer = asyncio.run(meet())
+    assert (answer.status, json.loads(answer.body)["status"]) == (200, "ok")
+
+
+def test_what_is_refused_at_once_and_what_stays_unknown(trading, desk):
+    async def meet():
+        refused = trading.answer("/exchange", b"{}", REQUEST)
+        assert (refused.status, refused.body.decode()) == (422, errors.BAD_BODY.message)
+        waiting = [trading.answer("/exchange", NOOP, REQUEST) for _ in range(2)]
+        refused = trading.answer("/exchange", NOOP, REQUEST)
+        assert (refused.status, refused.headers) == (429, (("retry-after", "1"),))
+        waiting[0].cancel()  # its client has gone
+        trading.give_up()
+        return await waiting[1]
+
+    assert asyncio.run(meet()).status == 504
+    trading.stop()
+    trading.lost_engine()
 
 
 def test_a_client_that_leaves_while_it_waits_is_forgotten(behind, world):

@@ -8,6 +8,7 @@ import threading
 import time
 
 import eth_account
+import msgspec
 import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -115,8 +116,8 @@ def post(client, payload, id):
     say(client, method="post", id=id, request={"type": "action", "payload": payload})
 
 
-@pytest.mark.parametrize("how", ["park", "spin"])
-def test_orders_over_http_and_websocket_and_who_leaves(how):
+@pytest.mark.parametrize(("how", "who"), [("park", "client"), ("spin", "gateway")])
+def test_orders_over_http_and_websocket_and_who_leaves(how, who):
     with running(mode="exchange", wait=how) as gateway:
         assert json.loads(gateway.post("/exchange", **envelope(NOOP))[1])["response"] == errors.NO_ENGINE
         engine = Engine(gateway)
@@ -139,7 +140,10 @@ def test_orders_over_http_and_websocket_and_who_leaves(how):
             engine.show()
             response = receive(client, "post")["response"]["payload"]["response"]
             assert response["data"] == {"statuses": [{"resting": {"oid": 17}}]}
-            client.close()
+            if who == "client":
+                client.close()
+            else:
+                gateway.process.send_signal(signal.SIGTERM)
             assert engine.wait_for()["kind"].tolist() == [Command.CANCEL_ALL]
 
 
@@ -198,6 +202,19 @@ def test_worlds_come_and_go_and_one_without_its_engine_is_refused():
                 assert json.loads(told[0][1]) == DEFAULT
             open_files.add(shared_files(gateway.process.pid))
         assert len(open_files) == 1, "nothing is left of those that went"
+
+
+def test_signatures_for_the_public_exchange_are_taken_only_if_asked_for_and_then_it_is_said(capfd):
+    with running(mode="exchange", sources="ab") as gateway:
+        assert "valid order on the public exchange" in capfd.readouterr().err
+        engine = Engine(gateway)
+        with beating(engine.world), engine.at_work() as seen:
+            for mainnet in (True, False):
+                action = envelope(NOOP, mainnet=mainnet)
+                assert json.loads(gateway.post("/exchange", **action)[1]) == DEFAULT
+        assert seen[0]["signer"].tobytes() == signed.SIGNER
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(b'{"sources":"c"}', type=server.Settings)
 
 
 def shared_files(pid):
