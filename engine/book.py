@@ -7,7 +7,7 @@ orders of a level are an intrusive queue, first come first; so are the orders of
 """
 
 from engine.state import EXTENT_CLASSES
-from shm import index
+from shm import bulk, index
 from shm.codes import OrderState, Side
 from shm.constants import SIDE_LEVELS_MIN
 from shm.kernel import inner
@@ -32,7 +32,7 @@ def find_level(rows, market, side, price):
             return at, True
     high = at
     while low < high:
-        middle = (low + high) // 2
+        middle = (low + high) >> 1
         if sign * rows.levels[middle].price < key:
             low = middle + 1
         else:
@@ -67,8 +67,7 @@ def grow_side(rows, row):
     offset = take_extent(rows, size_class)
     if offset == NO_SLOT:
         return False
-    for i in range(row.count):
-        rows.levels[offset + i] = rows.levels[row.offset + i]
+    bulk.shift(rows.levels, offset, row.offset, row.count)
     if row.capacity > 0:
         rows.levels[row.offset].price = rows.free_extents[size_class - 1]
         rows.free_extents[size_class - 1] = row.offset + 1
@@ -88,8 +87,7 @@ def open_level(rows, market, side, price):
         if not grow_side(rows, row):
             return NO_SLOT
         at = row.offset + place
-    for i in range(row.offset + row.count, at, -1):
-        rows.levels[i] = rows.levels[i - 1]
+    bulk.shift(rows.levels, at + 1, at, row.offset + row.count - at)
     row.count += 1
     level = rows.levels[at]
     level.price, level.quantity, level.count = price, 0, 0
@@ -102,8 +100,7 @@ def close_level(rows, market, side, at):
     """Take the empty level at position `at` out of its side."""
     row = rows.sides[2 * market + side]
     row.count -= 1
-    for i in range(at, row.offset + row.count):
-        rows.levels[i] = rows.levels[i + 1]
+    bulk.shift(rows.levels, at, at + 1, row.offset + row.count - at)
 
 
 @inner

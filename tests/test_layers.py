@@ -19,7 +19,7 @@ MAY_IMPORT = {  # besides itself and the standard library; nobody imports script
     },
 }
 ORDER = {  # a module imports only what stands before it in its package; a new file takes its place
-    "shm": "constants codes kernel units layout atomics seqlock spsc broadcast wait index rows account_rows "
+    "shm": "constants codes kernel bulk units layout atomics seqlock spsc broadcast wait index rows account_rows "
     "region stats",
     "engine": "state book history publish apply image verify "
     "exchange.records exchange.state exchange.outcomes exchange.signers exchange.money exchange.cloids "
@@ -36,12 +36,12 @@ ONLY_IN = {  # a library, and the only files that may import it
     "Crypto": {"gateway/signing.py"},
     "coincurve": {"gateway/signing.py"},
     "httptools": {"gateway/front.py", "gateway/http.py"},
-    "llvmlite": {"shm/atomics.py", "shm/wait.py"},
+    "llvmlite": {"shm/atomics.py", "shm/bulk.py", "shm/wait.py"},
     "picows": {"gateway/ws.py"},
     "uvloop": {"gateway/server.py"},
 }
 PURE = {  # modules that know no clock, no chance, no outside world
-    "shm": "constants codes units layout atomics seqlock spsc broadcast rows account_rows index",
+    "shm": "constants codes bulk units layout atomics seqlock spsc broadcast rows account_rows index",
     "engine": "state book history publish apply image verify "
     "exchange.records exchange.state exchange.outcomes exchange.signers exchange.money exchange.cloids "
     "exchange.matching exchange.apply exchange.candles exchange.world exchange.project "

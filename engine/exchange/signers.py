@@ -8,7 +8,7 @@ from engine.exchange.outcomes import emit, touch_account
 from engine.exchange.records import NONCES_KEPT, Kind
 from shm import index
 from shm.codes import Ask, Command, Refusal
-from shm.kernel import copy_bytes, inner
+from shm.kernel import copy_bytes, inner, same_bytes
 from shm.layout import NO_ACCOUNT, NO_SLOT
 
 DAY_MS = 86_400_000
@@ -128,10 +128,7 @@ def _known(state, command):
     """Return the signer's row: where the gateway believes it to stand, if it is so."""
     row = command.signer_row
     if 0 <= row < state.status[0].signer_count:
-        address, same = state.signers[row].address, True
-        for i in range(len(address)):
-            same = same and address[i] == command.signer[i]
-        if same:
+        if same_bytes(state.signers[row].address, command.signer):
             return row
     return find_signer(state, command.signer)
 
