@@ -8,31 +8,18 @@ from contextlib import ExitStack
 
 import eth_account
 import pytest
-from hyperliquid.exchange import Exchange
+from hyperliquid.exchange import Exchange as Sdk
 from hyperliquid.info import Info
 from hyperliquid.utils.types import Cloid
 
-from scripts import operator
 from tests.e2e.client import Client
-from tests.e2e.instance import Instance, until
+from tests.e2e.instance import Exchange, until
 
 pytestmark = pytest.mark.timeout(280)
 
 FUNDS = 100_000
 GTC, ALO, IOC = ({"limit": {"tif": tif}} for tif in ("Gtc", "Alo", "Ioc"))
 OK = {"status": "ok", "response": {"type": "default"}}
-
-
-class Market(Instance):
-    """`ringside up` without simulated traders."""
-
-    def command(self):
-        return ["up", "--no-simulation"]
-
-    def deposit(self, address, amount=FUNDS):
-        gift = {"kind": "deposit", "address": address, "amount": str(amount)}
-        answer = operator.ask(self.data / operator.NAME, gift)
-        assert answer["ok"], answer
 
 
 class Trader:
@@ -43,8 +30,8 @@ class Trader:
         self.address = acting.get("vault_address") or acting.get("account_address") or self.wallet.address
         self.address = self.address.lower()
         if deposit:
-            market.deposit(self.address, deposit)
-        self.sdk = Exchange(self.wallet, market.url, **acting)
+            market.deposit(self.address, str(deposit))
+        self.sdk = Sdk(self.wallet, market.url, **acting)
         self.info: Info = self.sdk.info
         streams = [{"type": kind, "user": self.address} for kind in ("orderUpdates", "userFills")]
         self.ear = stack.enter_context(Client(market.port, *streams))
@@ -109,7 +96,7 @@ def errors_of(answer):
 
 @pytest.fixture(scope="module")
 def market(tmp_path_factory):
-    with Market(tmp_path_factory.mktemp("exchange")) as market:
+    with Exchange(tmp_path_factory.mktemp("exchange")) as market:
         yield market
 
 
