@@ -29,7 +29,7 @@ from shm.units import format_decimal
 LEDGER_MAX = 500  # entries in one answer, as on the wire
 LEDGER_KEPT = 10_000  # of an account's entries that are searched
 DEFAULT_LEVERAGE = 20  # in a market where an account has not chosen, if the market allows as much
-ROWS_FIRST, ROWS_MAX = 64, 1 << 20  # of positions or agents: room that is tried first, and never exceeded
+LISTED_MAX = 64  # agents or sub-accounts of one account: the engine allows some less
 RATE_UNIT = 10**USD_PLACES
 REQUESTS_FREE = 10_000  # actions that an account may take before it has traded; one more for each USD traded
 NOTHING = usd(0)
@@ -96,27 +96,15 @@ def ceil_div(amount: int, divisor: int) -> int:
 
 def read(world: World, row: int) -> Account:
     """An account and its open positions."""
-    arrays, funds, room = world.arrays, np.zeros(1, layout.FUNDS), ROWS_FIRST
+    arrays, funds, now_ms = world.arrays, np.zeros(1, layout.FUNDS), world.look().time_ms
+    out = np.zeros(len(arrays["contracts"]), layout.POSITION)  # it has one row in a market, or none
     tables = arrays["accounts"], arrays["funds"], arrays["positions"]
-    now_ms = world.look().time_ms
-    while room <= ROWS_MAX:
-        out = np.zeros(room, layout.POSITION)
-        count = account_rows.read_account(*tables, row, funds, out, TRIES)
-        if count >= 0:
-            world.learn()
-            open_ones = [Position(*item) for item in out[:count].tolist() if item[_SIZE]]
-            return Account(funds[0], [hold(world, p) for p in sorted(open_ones, key=_market)], now_ms)
-        if count == rows.TORN:
-            break
-        room *= 4
-    raise NotNow
-
-
-_SIZE = Position._fields.index("size")
-
-
-def _market(position: Position) -> int:
-    return position.market
+    count = account_rows.read_account(*tables, row, funds, out, TRIES)
+    if count < 0:
+        raise NotNow
+    positions = [Position(*item) for item in np.sort(out[:count], order="market").tolist()]
+    world.learn()
+    return Account(funds[0], [hold(world, position) for position in positions if position.size], now_ms)
 
 
 def hold(world: World, position: Position) -> Held:
@@ -132,17 +120,11 @@ def hold(world: World, position: Position) -> Held:
 
 def agents(world: World, row: int) -> Array:
     """An account's agents that may trade now (AGENT[]), newest first."""
-    arrays, room = world.arrays, ROWS_FIRST
-    tables = arrays["accounts"], arrays["funds"], arrays["agents"]
-    while room <= ROWS_MAX:
-        out = np.zeros(room, layout.AGENT)
-        count = account_rows.read_agents(*tables, row, out, TRIES)
-        if count >= 0:
-            return out[:count][_may_trade(out[:count], world.look().time_ms)]
-        if count == rows.TORN:
-            break
-        room *= 4
-    raise NotNow
+    arrays, out = world.arrays, np.zeros(LISTED_MAX, layout.AGENT)
+    count = account_rows.read_agents(arrays["accounts"], arrays["funds"], arrays["agents"], row, out, TRIES)
+    if count < 0:
+        raise NotNow
+    return out[:count][_may_trade(out[:count], world.look().time_ms)]
 
 
 def _may_trade(agents: Array, now_ms: int) -> Array:
@@ -153,7 +135,7 @@ def _may_trade(agents: Array, now_ms: int) -> Array:
 
 def subs(world: World, row: int) -> list[int]:
     """The rows of an account's sub-accounts, oldest first."""
-    arrays, out = world.arrays, np.zeros(ROWS_FIRST, layout.WORD)
+    arrays, out = world.arrays, np.zeros(LISTED_MAX, layout.WORD)
     count = account_rows.read_subs(arrays["accounts"], arrays["funds"], row, out, TRIES)
     if count < 0:
         raise NotNow
