@@ -77,6 +77,19 @@ def take(ring, slots, batch, filled, most, door):
 
 
 @entry
+def has_commands(ring):
+    """Whether `take` would find something. A tail that lies behind the head is nothing."""
+    return load_acquire(ring[0], "tail") > ring[0].head
+
+
+@entry
+def stamp(batch, sequence, time_ns):
+    """Number the commands, from the one after `sequence` on, and time them."""
+    for i in range(len(batch)):
+        batch[i].sequence, batch[i].time_ns = sequence + 1 + i, time_ns
+
+
+@entry
 def of_door(acks, door, out):
     """Copy the acks of one door to `out`; return how many."""
     count = 0
@@ -99,11 +112,13 @@ class Door:
             count = len(arrays[name])
             if count < 1 or count & (count - 1) or (name.endswith("_ring") and count != 1):
                 self.region.fd = -1  # still the caller's
-                raise region.Refused(f"section {name}: found {count}, expected a power of two, rings one each")
+                raise region.Refused(
+                    f"section {name}: found {count}, expected a power of two, rings one each"
+                )
 
     @property
     def has_commands(self) -> bool:
-        return bool(spsc.has_items(self.command_ring))
+        return bool(has_commands(self.command_ring))
 
 
 class Doors:
@@ -149,21 +164,26 @@ class Doors:
         return filled
 
     def answer(self, acks: np.ndarray) -> int:
-        """Give each door its acks. Returns how many were lost: of doors that are closed, or do not empty
-        their ring, which their gateways must not let happen.
+        """Give each door its acks; return how many. Those of closed doors are lost, and what finds no room in
+        a ring, which its gateway must not let happen.
         """
         given = 0
         for number, door in self._open.values():
             count = of_door(acks, number, self._mail)
             given += spsc.push(door.ack_ring, door.acks, self._mail[:count])
-        return len(acks) - given
+        return given
+
+    def of_operator(self, acks: np.ndarray) -> np.ndarray:
+        """The acks that are for no door; good until the next call."""
+        return self._mail[: of_door(acks, OPERATOR, self._mail)]
 
 
 def warm() -> None:
     """Compile the entry points."""
     ring, commands = np.zeros(1, layout.RING), np.zeros(2, layout.COMMAND)
     take(ring, commands, commands, 0, 1, 0)
-    spsc.has_items(ring)
+    stamp(commands, 0, 0)
+    has_commands(ring)
     acks = np.zeros(2, layout.ACK)
     of_door(acks, 1, acks)
     spsc.push(ring, acks, acks)

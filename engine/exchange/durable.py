@@ -33,8 +33,8 @@ class Held:
 
     def add(self, outcomes: np.ndarray, acks: np.ndarray) -> None:
         """Keep a copy of what one call gave: the next one overwrites it."""
-        self._current.outcomes.append(outcomes.copy())
-        self._current.acks.append(acks.copy())
+        self._current.outcomes.append(_copy(outcomes))
+        self._current.acks.append(_copy(acks))
 
     def close(self, sequence: int) -> None:
         """The block under way is whole; `sequence` was its END_BLOCK."""
@@ -51,6 +51,11 @@ class Held:
         while self.may_release(durable):
             released.append(self._whole.popleft())
         return released
+
+
+def _copy(rows: np.ndarray) -> np.ndarray:
+    """As whole words: numpy copies records field by field."""
+    return rows.view(layout.WORD).copy().view(rows.dtype)
 
 
 class Memory:

@@ -21,7 +21,7 @@ import numpy as np
 
 from engine.exchange import durable, project, world
 from engine.exchange.apply import apply_commands
-from engine.exchange.doors import OPERATOR, Door, Doors
+from engine.exchange.doors import OPERATOR, Door, Doors, stamp
 from engine.exchange.state import Capacity, allocate
 from engine.state import world_counts
 from shm import layout, region, stats, wait
@@ -36,7 +36,7 @@ COUNTERS = (
     "blocks", "commands", "operator_commands", "outcomes", "acks", "lost_acks", "sequence", "durable",
     "doors", "accounts", "orders", "bells",
 )  # fmt: skip
-HISTOGRAMS = ("block_ns", "apply_ns", "show_ns", "block_commands")
+HISTOGRAMS = ("apply_ns", "show_ns", "batch_commands")
 
 
 class Market(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,7 +82,8 @@ class Runner:
         self.held = durable.Held()
         self.bells: dict[str, tuple[region.Region, int]] = {}  # of gateways, and of who keeps the commands
         self.ending = False
-        self._batch = np.zeros(BATCH_COMMANDS, layout.COMMAND)
+        self.counts = dict.fromkeys(COUNTERS, 0)  # told at each heartbeat
+        self._batch = np.zeros(BATCH_COMMANDS + 1, layout.COMMAND)  # and an END_BLOCK
         self._operator: list[tuple[int, np.ndarray]] = []  # id, COMMAND[1]
         self._beat_ns = self._looked_ns = 0
 
@@ -103,7 +104,7 @@ class Runner:
         for command in _genesis(self.settings):
             self._batch[0] = command[0]
             self._apply(1)
-        self._end_block()
+        self._apply(0, ends_block=True)
         self._show(time.monotonic_ns())
         self.status["state"] = Feed.LIVE
         self.region.beat(time.monotonic_ns())
@@ -125,58 +126,60 @@ class Runner:
         return applied or shown
 
     def _block(self, began_ns: int) -> bool:
-        count, age_ns = 0, 0
-        while count < BLOCK_COMMANDS_MAX and age_ns < self.settings.block_ms * 1_000_000:
+        count, is_open = 0, True
+        while is_open:
             filled = self._fill()
-            if filled == 0:
-                break
-            self._apply(filled)
             count += filled
-            age_ns = time.monotonic_ns() - began_ns
-        if count == 0 and not self._is_due():
-            return False
-        self._end_block()
-        self.stats.observe("block_commands", count)
-        self.stats.observe("block_ns", time.monotonic_ns() - began_ns)
+            if count == 0 and not self._is_due():
+                return False
+            is_old = time.monotonic_ns() - began_ns >= self.settings.block_ms * 1_000_000
+            is_open = filled > 0 and not is_old and count < BLOCK_COMMANDS_MAX and self._has_commands
+            self._apply(filled, ends_block=not is_open)
         return True
 
     def _fill(self) -> int:
         """Take a batch of commands: the operator's first, then the gateways'."""
-        if self.kept.room <= BATCH_COMMANDS:  # an END_BLOCK must still fit
+        if not self._has_room:
             return 0
         filled = min(len(self._operator), BATCH_COMMANDS)
         for at, (request, command) in enumerate(self._operator[:filled]):
             self._batch[at] = command[0]
             self._batch[at]["request"] = request
         del self._operator[:filled]
-        self.stats.add("operator_commands", filled)
-        return filled or self.doors.take(self._batch)
+        self.counts["operator_commands"] += filled
+        return filled or self.doors.take(self._batch[:BATCH_COMMANDS])
 
-    def _end_block(self) -> None:
-        self._batch[0] = _command(Command.END_BLOCK)[0]
-        self._apply(1)
-        self.held.close(int(self.core.heap[0]["sequence"]))
-        self.stats.add("blocks")
-
-    def _apply(self, count: int) -> None:
-        """Number and time the first `count` commands of the batch, and apply them.
+    def _apply(self, count: int, ends_block: bool = False) -> None:
+        """Number and time the first `count` commands of the batch, and apply them; and end the block.
 
         Time never falls: where the wall clock steps back, it stands until the clock has caught up.
         """
-        heap, batch = self.core.heap[0], self._batch[:count]
-        began_ns, sequence = time.monotonic_ns(), int(heap["sequence"])
-        batch["sequence"] = np.arange(sequence + 1, sequence + 1 + count)
-        batch["time_ns"] = max(time.time_ns(), int(heap["time_ns"]))
+        began_ns, heap = time.monotonic_ns(), self.core.heap[0]
+        if ends_block:
+            self._batch[count] = _END_BLOCK[0]
+        batch = self._batch[: count + ends_block]
+        stamp(batch, heap["sequence"], max(time.time_ns(), int(heap["time_ns"])))
         self.kept.push(batch)
         done = 0
-        while done < count:
-            consumed = apply_commands(self.core, batch[done:], count - done)
+        while done < len(batch):
+            done += apply_commands(self.core, batch[done:], len(batch) - done)
             outcomes, acks = int(heap["outcomes"]), int(heap["acks"])
             self.held.add(self.core.outcomes[:outcomes], self.core.acks[:acks])
-            self.stats.add("outcomes", outcomes)
-            done += consumed
-        self.stats.add("commands", count)
+            self.counts["outcomes"] += outcomes
+        if ends_block:
+            self.held.close(int(heap["sequence"]))
+        self.counts["commands"] += len(batch)
+        self.counts["blocks"] += ends_block
+        self.stats.observe("batch_commands", len(batch))
         self.stats.observe("apply_ns", time.monotonic_ns() - began_ns)
+
+    @property
+    def _has_room(self) -> bool:
+        return self.kept.room > BATCH_COMMANDS  # an END_BLOCK must still fit
+
+    @property
+    def _has_commands(self) -> bool:
+        return self._has_room and (bool(self._operator) or self.doors.have_commands)
 
     def _is_due(self) -> bool:
         """Whether a scheduled cancel must be told the time, which END_BLOCK does."""
@@ -194,9 +197,10 @@ class Runner:
         self.status["applied_ns"] = time.time_ns()
         for block in blocks:
             for acks in block.acks:
-                self.stats.add("lost_acks", self.doors.answer(acks[acks["gateway"] != OPERATOR]))
-                self._answer_operator(acks[acks["gateway"] == OPERATOR])
-                self.stats.add("acks", len(acks))
+                given, of_operator = self.doors.answer(acks), self.doors.of_operator(acks)
+                self._answer_operator(of_operator)
+                self.counts["acks"] += len(acks)
+                self.counts["lost_acks"] += len(acks) - given - len(of_operator)
         self.stats.observe("show_ns", time.monotonic_ns() - now_ns)
         return True
 
@@ -204,15 +208,15 @@ class Runner:
         rung = wait.ring_bells(
             [page.arrays["bell"] for page, _ in self.bells.values()], [fd for _, fd in self.bells.values()]
         )
-        self.stats.add("bells", rung)
+        self.counts["bells"] += rung
 
     def _count(self) -> None:
-        status = self.core.status[0]
-        self.stats.set("sequence", int(self.core.heap[0]["sequence"]))
-        self.stats.set("durable", self.kept.durable)
-        self.stats.set("doors", len(self.doors))
-        self.stats.set("accounts", int(status["account_count"]))
-        self.stats.set("orders", int(status["order_count"]))
+        status, counts = self.core.status[0], self.counts
+        counts["sequence"], counts["durable"] = int(self.core.heap[0]["sequence"]), self.kept.durable
+        counts["doors"] = len(self.doors)
+        counts["accounts"], counts["orders"] = int(status["account_count"]), int(status["order_count"])
+        for name in COUNTERS:
+            self.stats.set(name, counts[name])
 
     # --- who is waited for ----------------------------------------------------------------------------------
 
@@ -228,8 +232,7 @@ class Runner:
             wait.woke(self.stats.bell)
 
     def _has_work(self) -> bool:
-        is_asked = self.kept.room > BATCH_COMMANDS and (self.doors.have_commands or bool(self._operator))
-        return is_asked or self.held.may_release(self.kept.durable)
+        return self._has_commands or self.held.may_release(self.kept.durable)
 
     def _park_seconds(self) -> float:
         schedule_ms = int(self.core.heap[0]["schedule_ms"])
@@ -319,6 +322,9 @@ def _command(kind: Command, **fields: int | bytes) -> np.ndarray:
         else:
             command[name] = value
     return command
+
+
+_END_BLOCK = _command(Command.END_BLOCK)
 
 
 def _genesis(settings: Settings) -> Iterator[np.ndarray]:

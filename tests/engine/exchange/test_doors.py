@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from engine.exchange.doors import TURN_COMMANDS, UNKNOWN, Door, Doors
+from engine.exchange.doors import OPERATOR, TURN_COMMANDS, UNKNOWN, Door, Doors
 from shm import constants as c
 from shm import layout, region
 from shm.codes import Command
@@ -117,6 +117,7 @@ def test_an_action_of_the_largest_size_is_one(doors):
 def test_a_tail_that_lies_harms_nobody(doors, tail):
     liar, honest = enter(doors, 0, slots=8), enter(doors, 1)
     liar.arrays["command_ring"]["tail"] = tail
+    assert doors.have_commands == (tail > 0)
     honest.push(action(5))
     for _ in range(3):
         commands = taken(doors)
@@ -132,11 +133,11 @@ def test_acks_find_their_door_and_never_a_successor(doors):
     commands = taken(doors)
     acks = np.zeros(len(commands), layout.ACK)
     acks["request"], acks["gateway"] = commands["request"], commands["gateway"]
-    assert doors.answer(acks) == 0
+    assert doors.answer(acks) == 3
     assert one.acks()["request"].tolist() == [11, 11]
     assert other.acks()["request"].tolist() == [22]
     successor = enter(doors, 1)
-    assert doors.answer(acks) == 1, "lost: who asked is gone"
+    assert doors.answer(acks) == 2, "who asked the third is gone"
     assert len(one.acks()) == 2 and len(successor.acks()) == 0 and len(other.acks()) == 0
 
 
@@ -147,8 +148,16 @@ def test_a_gateway_that_does_not_empty_its_ring_loses_its_own_acks(doors):
     numbers = {int(command["request"]): int(command["gateway"]) for command in taken(doors)}
     acks = np.zeros(4, layout.ACK)
     acks["gateway"] = [numbers[1]] * 3 + [numbers[2]]
-    assert doors.answer(acks) == 1
+    assert doors.answer(acks) == 3
     assert (len(full.acks()), len(other.acks())) == (2, 1)
+
+
+def test_what_no_door_asked_for_is_the_operators(doors):
+    gate = enter(doors, 0)
+    acks = np.zeros(3, layout.ACK)
+    acks["gateway"], acks["request"] = [OPERATOR, 0, OPERATOR], [1, 2, 3]
+    assert doors.of_operator(acks)["request"].tolist() == [1, 3]
+    assert doors.answer(acks) == 1 and gate.acks()["request"].tolist() == [2]
 
 
 def test_a_door_of_another_epoch_or_size_stays_shut():

@@ -205,6 +205,15 @@ def test_a_door_of_another_engine_stays_shut_and_nobody_minds(exchange):
     assert len(shut.acks()) == 0 and exchange.world["status"][0]["order_count"] == 1
 
 
+@pytest.mark.parametrize("tail", [-5, 2**62])
+def test_a_gateway_whose_ring_is_damaged_harms_nobody_else(exchange, tail):
+    liar, honest = exchange.enter(0, slots=8), exchange.enter(1)
+    liar.arrays["command_ring"]["tail"] = tail
+    exchange.ask(honest, order(RICH))
+    assert exchange.world["status"][0]["order_count"] == 1
+    exchange.enter(0)  # its successor
+
+
 def test_a_new_door_takes_the_place_of_the_old_one(exchange):
     old = exchange.enter(0)
     exchange.ask(old, order(RICH))
