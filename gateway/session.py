@@ -24,7 +24,7 @@ class SessionLimits:
 
     subscriptions_max: int = 1000
     users_max: int = 15
-    messages_per_minute_max: int = 2000
+    messages_per_minute_max: int = 2000  # without the actions that reach the engine (ExchangeLimits)
     posts_max: int = 100  # in flight
 
 
@@ -140,8 +140,11 @@ class Session:
             refused = codec.refused_action(errors.NO_EXCHANGE)
             self._client.say(codec.post_answer(post.id, "action", refused))
         else:
+            posts = self._posts
             self._count_post(post.id)
             self._orders.act(payload, self._network, self._login, partial(self._posted, post.id))
+            if self._posts > posts:  # the engine has it: it counts among the actions of its network
+                self._messages -= 1
 
     def _log_in(self, request: schema.LoginRequest) -> None:
         if self._orders is None:

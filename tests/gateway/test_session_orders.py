@@ -100,6 +100,15 @@ def test_so_many_posts_in_flight_and_no_more():
     assert talk.post(signed.body(NOOP), id=5) == []
 
 
+def test_actions_that_reach_the_engine_are_not_counted_among_the_messages():
+    talk = Talk(messages_per_minute_max=2, posts_max=1000)
+    for id in range(100):
+        assert talk.post(signed.body(NOOP), id=id) == []
+    for id in range(2):
+        talk.post({}, id=id)
+    assert talk.post({}, id=2)[0]["channel"] == "error" and talk.wire.closed
+
+
 def test_a_login_lets_posts_go_unsigned_on_this_connection_only(talk):
     unsigned = {"action": NOOP}
     (refused,) = talk.post(unsigned)
