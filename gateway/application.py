@@ -22,6 +22,7 @@ from gateway.session import Session, SessionLimits
 from gateway.world import World
 from gateway.ws import Connection
 from shm.codes import Feed as FeedState
+from shm.codes import Mode
 
 RETRY_SECONDS = 0.002  # a block is applied in less, most of the time
 RETRIES_MAX = 100
@@ -179,7 +180,9 @@ class Application:
             return codec.encode({"state": "starting", "height": None, "lagMs": None, "staleMarkets": None})
         look = world.look()
         state = "stale" if self._feed.engine_gone else FeedState(look.state).name.lower()
-        lag_ms = (self._wall_ns() - look.time_ns) // MS_NS if look.time_ns else None
+        # An exchange makes no block while nobody asks for anything: it is not late then.
+        seen_ns = look.applied_ns if look.mode == Mode.EXCHANGE else self._wall_ns()
+        lag_ms = (seen_ns - look.time_ns) // MS_NS if look.time_ns else None
         return codec.encode(
             {"state": state, "height": look.height, "lagMs": lag_ms, "staleMarkets": look.stale_count}
         )

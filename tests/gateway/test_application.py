@@ -79,6 +79,13 @@ def test_health_says_how_old_the_books_are(behind, world):
     assert json.loads(ask(behind, "/health").body)["state"] == "stale"
 
 
+def test_an_exchange_that_nobody_asks_for_anything_is_not_late(behind, world):
+    behind.adopt(Mapped(world.reader()))
+    world.status["mode"] = codes.Mode.EXCHANGE
+    world.status["applied_ns"] = world.status["time_ns"] + 3_000_000
+    assert json.loads(ask(behind, "/health").body)["lagMs"] == 3
+
+
 @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"action":1}', b"\xff"])
 def test_what_is_no_action_is_not_refused_as_one(behind, body):
     assert ask(behind, "/exchange", body).status == 422
