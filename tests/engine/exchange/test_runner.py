@@ -28,7 +28,8 @@ RINGS = {"events": 4096, "trades": 256, "fills": 256, "closed": 256, "rejected":
 def until(condition, what):
     deadline = time.monotonic() + DEADLINE_SECONDS
     while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited in vain for {what}")
         time.sleep(0.001)
     return found
 
