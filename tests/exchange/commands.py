@@ -48,7 +48,7 @@ class Swarm:
     """The world of one seed. `steps(count)` goes on with it."""
 
     def __init__(self, seed: int, capacity: Capacity | None = None):
-        self.chance = chance = random.Random(seed)
+        self.seed, self.chance = seed, (chance := random.Random(seed))
         self.capacity = capacity or (TIGHT if chance.random() < 0.15 else ROOMY)
         self.model = Model(self.capacity)
         self.market_count = chance.randint(1, self.capacity.markets)
@@ -100,7 +100,7 @@ class Swarm:
                 kind=Kinds.ADD_MARKET,
                 text=b"M%d" % number + bytes(14),
                 side=decimals,
-                price=int(chance.choice([0.02, 3.7, 180.5, 64000]) * 10 ** (6 - decimals)),
+                price=max(1, int(chance.choice([0.02, 3.7, 180.5, 64000]) * 10 ** (6 - decimals))),
                 amount=chance.choice([1, 3, 5, 10, 20, 25, 40, 50]),
                 quantity=chance.choice([150, 0, -30, -1000]),
                 order=chance.choice([450, 450, 350, 0]),
@@ -191,8 +191,6 @@ class Swarm:
             )
         if name == "flags":
             return command._replace(flags=command.flags ^ self.chance.choice([1, 2, 4, 8, 16]))
-        if command.kind == Kinds.ADD_MARKET:
-            return command
         if name == "kind":
             return command._replace(kind=13) if command.kind < Kinds.ADD_MARKET else command
         return command._replace(**{name: self.chance.choice(EDGES)})

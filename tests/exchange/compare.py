@@ -8,6 +8,7 @@ from engine.exchange.apply import apply_commands
 from engine.exchange.records import Kind
 from engine.exchange.state import State, allocate
 from tests.exchange.commands import Step, Swarm
+from tests.exchange.interpreted import rows_for_kernels, state_for_kernels
 from tests.exchange.terms import FIELDS, HEAD, NO_TEXT, NOBODY, encode, read_acks, read_outcomes
 
 TOLD_ABSOLUTE = {Kind.FUNDS: -1, Kind.POSITION: slice(-2, None), Kind.MARKET: -1}  # where the subject stands
@@ -26,7 +27,7 @@ def run(state: State, commands: np.ndarray) -> Result:
     """Apply all of the commands, in as many calls as their outcomes need."""
     outcomes, acks, rows = [], [], []
     while len(commands) > 0:
-        consumed = apply_commands(state, commands, len(commands))
+        consumed = apply_commands(state_for_kernels(state), rows_for_kernels(commands), len(commands))
         heap = state.heap[0]
         assert consumed > 0, "no room for one command's outcomes"
         rows.append(state.outcomes[: heap["outcomes"]].copy())
@@ -45,7 +46,10 @@ class Comparison:
 
     def go_on(self, count: int) -> Result:
         """Put the next commands through both. AssertionError says where they first differ."""
-        steps = list(self.swarm.steps(count))
+        return self.put(list(self.swarm.steps(count)))
+
+    def put(self, steps: list[Step]) -> Result:
+        """The same for commands that the swarm has given before."""
         result = run(self.state, encode([step.command for step in steps]))
         self.check(steps, result)
         return result

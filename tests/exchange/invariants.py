@@ -14,6 +14,7 @@ from shm import index
 from shm.codes import Flag, OrderState, Side, Tif
 from shm.constants import SIDE_LEVELS_MIN
 from shm.layout import NO_ACCOUNT, NO_SLOT
+from tests.exchange.interpreted import state_for_kernels
 
 LEVERAGE_DEFAULT = 20
 
@@ -154,23 +155,26 @@ def _check_lists_of_accounts(state, live):
 
 
 def _check_indexes(state, live):
+    kernels = state_for_kernels(state)
     for slot in live:
         order = state.orders[slot]
-        assert index.find_order(state.order_index, state.orders, order["order"]) == slot
+        assert index.find_order(state.order_index, kernels.orders, order["order"]) == slot
         if order["flags"] & Flag.HAS_CLOID:
-            assert _find_cloid(state, int(order["account"]), state.facts[slot]["cloid"]) == slot
+            assert _find_cloid(kernels, int(order["account"]), state.facts[slot]["cloid"]) == slot
     named = np.count_nonzero(state.orders[live]["flags"] & Flag.HAS_CLOID)
     assert np.count_nonzero(state.order_index) == len(live), "the index of oids holds open orders alone"
     assert np.count_nonzero(state.cloid_index) == named, "the index of cloids holds open orders alone"
     status = state.status[0]
     tables = (
-        (state.account_index, state.accounts, status["account_count"]),
-        (state.signer_index, state.signers, status["signer_count"]),
+        (state.account_index, kernels.accounts, state.accounts, status["account_count"]),
+        (state.signer_index, kernels.signers, state.signers, status["signer_count"]),
     )
-    for words, rows, count in tables:
+    for words, kernel_rows, rows, count in tables:
         assert np.count_nonzero(words) == count
         for row in range(count):
-            assert index.find_account(words, rows, rows[row]["address"], 0) == row, "an address has one row"
+            assert index.find_account(words, kernel_rows, rows[row]["address"], 0) == row, (
+                "an address has one row"
+            )
 
 
 def _check_margin(state, live):

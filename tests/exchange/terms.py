@@ -60,7 +60,7 @@ FIELDS = {  # of an outcome, by its kind: what it means by them stands in engine
     Kind.MARKET: "order price quantity original placed_ms trade text market",
     Kind.ACCOUNT: "address account other",
     Kind.AGENT: "order placed_ms text address account done",
-    Kind.FUNDS: "order price quantity original placed_ms trade amount start fee text account",
+    Kind.FUNDS: "order price quantity original placed_ms trade amount start fee text other account",
     Kind.POSITION: "price quantity original placed_ms trade amount fee account market",
     Kind.BLOCK: "order price",
 }

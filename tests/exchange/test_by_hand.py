@@ -11,6 +11,7 @@ from shm.codes import NAMES, Ack, Ask, Refusal, Side, Tif
 from shm.codes import Command as Kinds
 from tests.exchange.commands import ROOMY, START_NS, address
 from tests.exchange.compare import ordered, run
+from tests.exchange.invariants import check_sums
 from tests.exchange.model import DAY_MS, Model
 from tests.exchange.terms import ACK_FIELDS, FIELDS, HEAD, NO_TEXT, Command, encode
 
@@ -40,6 +41,7 @@ class Scene:
         result = run(self.state, encode([command]))
         told = [row for row in result.outcomes if row[0] not in CLOSED or row in outcomes]
         assert (ordered(told), result.acks) == (ordered(outcomes), [ack])
+        check_sums(self.state)
         rows = [
             {"kind": row[0], **dict(zip(FIELDS[row[0]].split(), row[HEAD:], strict=True))} for row in outcomes
         ]
@@ -54,7 +56,9 @@ class Scene:
         return self.ask(who, kind, **ask, **fields)
 
     def cash(self, who):
-        return self.model.accounts[who].cash
+        account = self.model.accounts[who]
+        assert self.state.accounts[account.row]["cash"] == account.cash
+        return account.cash
 
     def held(self, who, market=0):
         position = self.model.accounts[who].positions[market]
@@ -157,6 +161,19 @@ def test_a_modify_into_another_market_brings_its_margin_along(scene):
     rows, _ = scene.order(ANN, Side.BUY, 1000, 5_000_000, market=1, kind=Kinds.MODIFY, order=old)
     assert kinds(rows) == ["ENDED", "OPENED"]
     assert scene.model.accounts[ANN].used() == 500 * USD
+
+
+def test_a_cancel_names_the_order_and_its_market(scene):
+    oid = scene.order(ANN, Side.BUY, 20, 90_0000, flags=Ask.HAS_CLOID, text=b"c" * 16)[1]["order"]
+    assert refusal(scene.ask(BOB, Kinds.CANCEL, order=oid)) == Refusal.GONE
+    assert refusal(scene.ask(ANN, Kinds.CANCEL, order=oid, market=1)) == Refusal.GONE
+    assert refusal(scene.ask(ANN, Kinds.CANCEL, order=oid, market=2)) == Refusal.ORDER_MARKET
+    assert (
+        refusal(scene.order(ANN, Side.BUY, 20, 90_0000, flags=Ask.HAS_CLOID, text=b"c" * 16)) == Refusal.CLOID
+    )
+    rows, ack = scene.ask(ANN, Kinds.CANCEL_CLOID, of=b"c" * 16)
+    assert kinds(rows) == ["ENDED"] and ack["order"] == oid
+    assert refusal(scene.ask(ANN, Kinds.CANCEL_CLOID, of=b"c" * 16)) == Refusal.GONE
 
 
 def test_money_set_aside_comes_back_with_the_position(scene):

@@ -1,0 +1,193 @@
+"""The engine with one line wrong, many times: each must be told from the engine by the tests beside this.
+
+    NUMBA_DISABLE_JIT=1 python -m tests.exchange.mutants      one line of JSON a mutant: its name, and how it
+                                                              was caught, or null
+
+The streams and what the model says of them are made once; then each mutant is a fork of this process that
+imports the engine with its line put in. "the engine itself" is among them, and must not be caught.
+"""
+
+import importlib.abc
+import importlib.util
+import json
+import signal
+import sys
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.exchange.commands import TIGHT, Swarm
+
+ROOT = Path(__file__).parents[2]
+STREAMS = [(2, None), (9, None), (39, TIGHT), (4, TIGHT)]  # seed, capacity
+COMMANDS, CHUNK = 500, 50
+SECONDS_MAX = 12  # of its processor, until a mutant is taken not to end; it needs a third of that
+LETTERS_MAX = 100  # of what is said of a mutant
+NONE = "the engine itself"
+BOOK = "engine.book"
+APPLY, CLOIDS, MATCHING, MONEY, SIGNERS = (
+    f"engine.exchange.{name}" for name in ("apply", "cloids", "matching", "money", "signers")
+)
+
+
+class Mutant(NamedTuple):
+    """A line of one module of the engine, and what stands there instead."""
+
+    module: str
+    line: str
+    instead: str
+
+
+MUTANTS = {
+    NONE: Mutant(BOOK, "", ""),
+    "a rebate larger than the fee": Mutant(MONEY, "return max(maker, -taker), taker", "return maker, taker"),
+    "fees rounded down": Mutant(
+        MONEY,
+        "taker = ceil_div(notional * market.taker_rate, RATE_UNIT)",
+        "taker = notional * market.taker_rate // RATE_UNIT",
+    ),
+    "fees that nobody gets": Mutant(MONEY, "state.accounts[FEE_ACCOUNT].cash += fee", "pass"),
+    "a closed part's share one too much": Mutant(
+        MONEY, "closes, abs(size))\n", "closes, abs(size)) + (closes < abs(size))\n"
+    ),
+    "isolated money lost with its position": Mutant(MONEY, "account.cash += position.isolated", "pass"),
+    "open interest of both sides": Mutant(
+        MONEY, "max(position.size, 0) - long_before", "abs(position.size) - abs(size)"
+    ),
+    "volume in lots": Mutant(MONEY, "account.volume += price * quantity", "account.volume += quantity"),
+    "shorts that need no margin": Mutant(MONEY, "sells - entry, 0", "sells, 0"),
+    "margin that is not summed": Mutant(
+        MONEY, ".used += used - position.used", ".used += max(used - position.used, 0)"
+    ),
+    "less margin refused like more": Mutant(MONEY, "used <= position.used or ", ""),
+    "a debt set aside": Mutant(MONEY, " or position.isolated + amount < 0", ""),
+    "a sub-account that pays its master's deposit": Mutant(
+        MONEY, "(account, sub) if is_deposit", "(account, sub) if not is_deposit"
+    ),
+    "leverage that margin does not hear of": Mutant(
+        MONEY,
+        "is_isolated = leverage, is_isolated\n    reserve(state, at, position.buys, position.sells)",
+        "is_isolated = leverage, is_isolated",
+    ),
+    "a price of six figures": Mutant(MATCHING, "price % step == 0", "True"),
+    "a price far off": Mutant(MATCHING, "5 * price > 9 *", "5 * price > 10 *"),
+    "an order value one too small": Mutant(
+        MATCHING, "price * quantity < VALUE_MIN and", "price * quantity < VALUE_MIN // 2 and"
+    ),
+    "a cloid that its own order keeps from being used": Mutant(MATCHING, " and known != replaced", ""),
+    "a modify that runs into the order it replaces": Mutant(
+        MATCHING, "market, 1 - side, replaced)", "market, 1 - side, NO_SLOT)"
+    ),
+    "an Alo at the best price": Mutant(MATCHING, "price >= best if", "price > best if"),
+    "last come, first served": Mutant(MATCHING, "slot = level.head", "slot = level.tail"),
+    "a trade with oneself": Mutant(MATCHING, "if maker.account == account:", "if False:"),
+    "a reduce-only maker that opens": Mutant(
+        MATCHING, "_closable(state.positions[at].size, maker.side))\n", "maker.quantity)\n"
+    ),
+    "the taker's reduce-only orders forgotten": Mutant(
+        MATCHING, "    _end_reducing(state, account, command.market)\n", ""
+    ),
+    "reduce-only orders miscounted": Mutant(MATCHING, "reduce_count -= 1", "reduce_count -= 0"),
+    "a reference price that stands still": Mutant(
+        MATCHING, "market.reference_price, market.is_touched = price, 1", "market.is_touched = 1"
+    ),
+    "an ended order that keeps its margin": Mutant(MATCHING, "order.side, -value)", "order.side, 0)"),
+    "a cloid that outlives its order": Mutant(MATCHING, "cloids.remove(state, slot)", "pass"),
+    "an index with a gap": Mutant(CLOIDS, "words[hole] = words[at]", "pass"),
+    "a cancel in the wrong market": Mutant(APPLY, " or state.orders[slot].market != command.market", ""),
+    "a cancel of another's order": Mutant(MATCHING, " and state.orders[slot].account == account", ""),
+    "a refused modify that ends the old order": Mutant(
+        APPLY,
+        "    if code != Refusal.NONE:\n        matching.refuse(",
+        "    if code != Refusal.NONE:\n        if old != NO_SLOT:\n"
+        "            matching.end(state, old, matching.CANCELED)\n        matching.refuse(",
+    ),
+    "a schedule that fires late": Mutant(
+        APPLY, "if 0 < row.schedule_ms <= now_ms", "if 0 < row.schedule_ms < now_ms"
+    ),
+    "a slot that is never used again": Mutant(BOOK, "    heap.free_orders += 1\n", ""),
+    "an empty level left standing": Mutant(BOOK, "if level.count == 0:", "if level.count < 0:"),
+    "a nonce forgotten": Mutant(SIGNERS, "nonces[at - 1] == nonce", "False"),
+    "a nonce from too far ahead": Mutant(SIGNERS, "nonce >= now_ms + DAY_MS", "nonce > now_ms + DAY_MS"),
+    "an agent one moment too long": Mutant(
+        SIGNERS,
+        "if signer.is_live == 0 or 0 < signer.valid_until_ms <= now_ms",
+        "if signer.is_live == 0 or 0 < signer.valid_until_ms < now_ms",
+    ),
+    "an agent not revoked": Mutant(
+        SIGNERS, "state.signers[replaced].is_live = 0", "state.signers[replaced].is_live = 1"
+    ),
+    "an agent that sends money": Mutant(SIGNERS, "if signer.is_agent or command", "if command"),
+    "anyone's sub-account": Mutant(SIGNERS, "master != signer.account", "master == NO_ACCOUNT"),
+    "an action that has expired": Mutant(
+        SIGNERS, "command.expires_ms < now_ms", "command.expires_ms < now_ms - 1"
+    ),
+}
+
+
+class _Put(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports one module with a line changed."""
+
+    def __init__(self, mutant: Mutant):
+        self._mutant = mutant
+
+    def find_spec(self, name, path, target=None):
+        return importlib.util.spec_from_loader(name, self) if name == self._mutant.module else None
+
+    def exec_module(self, module):
+        exec(mutated(self._mutant), module.__dict__)
+
+
+def mutated(mutant: Mutant) -> str:
+    """The module's text with the line changed, which must stand there once."""
+    text = (ROOT / mutant.module.replace(".", "/")).with_suffix(".py").read_text()
+    if mutant.line:
+        assert text.count(mutant.line) == 1, f"{mutant.module} has not one: {mutant.line}"
+        text = text.replace(mutant.line, mutant.instead)
+    return text
+
+
+def judge(name: str) -> str | None:
+    """In a process of its own: say how the mutant was caught, in one line, or None."""
+    assert mutated(MUTANTS[name])
+    sys.meta_path.insert(0, _Put(MUTANTS[name]))
+    signal.signal(signal.SIGVTALRM, _give_up)
+    signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS_MAX)
+    from tests.exchange import test_by_hand
+    from tests.exchange.compare import Comparison
+    from tests.exchange.invariants import check_all, check_sums
+    from tests.exchange.witness import Witness
+
+    try:
+        for swarm, steps in _streams:
+            comparison, witness = Comparison(swarm), Witness()
+            for start in range(0, len(steps), CHUNK):
+                witness.hear(comparison.put(steps[start : start + CHUNK]).outcomes)
+                check_sums(comparison.state)
+            check_all(comparison.state)
+        for play in vars(test_by_hand).values():
+            if getattr(play, "__name__", "").startswith("test_"):
+                play(test_by_hand.Scene())
+    except Exception as caught:  # an index out of range tells as well as a difference
+        return f"{type(caught).__name__}: {str(caught)[:LETTERS_MAX]}"
+    return None
+
+
+def _give_up(*_):
+    raise TimeoutError("it does not end")
+
+
+_streams = []
+
+
+def main() -> None:
+    for seed, capacity in STREAMS:
+        swarm = Swarm(seed, capacity)
+        _streams.append((swarm, list(swarm.steps(COMMANDS))))
+    with get_context("fork").Pool(2, maxtasksperchild=1) as pool:
+        for name, how in zip(MUTANTS, pool.imap(judge, MUTANTS, chunksize=1), strict=True):
+            print(json.dumps({"mutant": name, "caught": how}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
