@@ -174,6 +174,14 @@ def test_a_second_login_of_the_same_signer_renews_and_of_another_takes_over(talk
     assert isinstance(talk.session._login, Login) and not talk.session._login.cancels
 
 
+def test_a_login_that_is_answered_after_the_end_changes_nothing(talk):
+    talk.logged_in()
+    talk.log_in(wallet=OTHER)
+    talk.session.closed()
+    assert talk.turn()["kind"].tolist() == [Command.NOOP, Command.CANCEL_ALL]
+    assert len(talk.desk.engine.pop()) == 0
+
+
 def test_a_follower_takes_neither_orders_nor_logins():
     feed, wire = Feed(), Wire()
     session = Session(Client(wire, feed.fanout), feed, Info(), SessionLimits())
