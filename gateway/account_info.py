@@ -28,6 +28,7 @@ FILLS_SEARCHED = 10_000  # of an account, for what it has traded within a period
 
 
 def row_of(world: World, user: str) -> int | None:
+    """The row of a user's account, once it was seen."""
     return world.account(bytes.fromhex(user[2:]))
 
 

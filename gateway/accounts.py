@@ -67,10 +67,12 @@ class Held(NamedTuple):
 
     @property
     def value(self) -> int:
+        """Of either direction."""
         return abs(self.signed_value)
 
     @property
     def maintenance(self) -> int:
+        """The margin below which it would be liquidated."""
         return ceil_div(self.value, 2 * self.contract.max_leverage)
 
 
@@ -88,6 +90,7 @@ class Account(NamedTuple):
 
 
 def ceil_div(amount: int, divisor: int) -> int:
+    """A quotient rounded up, as the engine rounds margins and fees."""
     return -(-amount // divisor)
 
 
@@ -151,10 +154,12 @@ def ledger(world: World, row: int, most: int) -> Array:
 
 
 def address(world: World, row: int) -> str:
+    """The address of an account, as the wire's text."""
     return hexed(world.arrays["accounts"]["address"][row])
 
 
 def hexed(raw: Any) -> str:
+    """Bytes as the wire's text."""
     return "0x" + bytes(raw).hex()
 
 
@@ -231,6 +236,7 @@ def _position(held: Held) -> dict[str, Any]:
 
 
 def leverage(held: Held) -> dict[str, Any]:
+    """What was chosen for a position; an isolated one also tells what it owes."""
     if held.position.is_cross:
         return {"type": "cross", "value": held.leverage}
     raw = held.position.isolated - held.position.entry
@@ -258,8 +264,8 @@ def _return(held: Held) -> str:
 
 def tradable(world: World, row: int | None, market: int) -> dict[str, Any]:
     """activeAssetData without its user: how much the account may buy and sell at the mark, and its margin."""
-    terms, funds = contracts.contract(world, market), np.zeros(1, layout.FUNDS)
-    position, open_value = np.zeros(1, layout.POSITION), np.zeros(2, layout.WORD)
+    funds, open_value = np.zeros(1, layout.FUNDS), np.zeros(2, layout.WORD)
+    position = np.zeros(1, layout.POSITION)
     position["market"], position["is_cross"] = market, 1
     if row is not None:
         arrays = world.arrays
@@ -267,18 +273,18 @@ def tradable(world: World, row: int | None, market: int) -> dict[str, Any]:
         if account_rows.read_exposure(*tables, row, market, funds, position, open_value, TRIES) < 0:
             raise NotNow
     held = hold(world, Position(*position[0].tolist()))
+    mark, entry = held.contract.mark, held.position.entry
     free = int(funds["cash"][0]) - int(funds["used"][0])
     buys, sells = open_value.tolist()
-    entry = held.position.entry
     long, short = entry + buys, sells - entry
     values = [openable(held, free, side, max(long, short, 0)) for side in (long, short)]
-    sizes = [value // terms.mark if terms.mark else 0 for value in values]
+    sizes = [value // mark for value in values]
     return {
         "coin": held.coin,
         "leverage": leverage(held),
         "maxTradeSzs": [format_decimal(size, held.places.quantity) for size in sizes],
-        "availableToTrade": [usd(size * terms.mark // held.leverage) for size in sizes],
-        "markPx": format_decimal(terms.mark, held.places.price),
+        "availableToTrade": [usd(size * mark // held.leverage) for size in sizes],
+        "markPx": format_decimal(mark, held.places.price),
     }
 
 

@@ -35,6 +35,7 @@ class Contract(NamedTuple):
 
     @property
     def mark(self) -> int:
+        """What a position is valued at."""
         return self.reference_price
 
 
