@@ -13,6 +13,7 @@ from gateway import account_info, accounts, candles, contracts, encode, interest
 from gateway import exchange_schema as asked
 from gateway.bound import Block, Bound, First, State, gather, missed
 from gateway.codec import encode as json
+from gateway.errors import NotNow
 from gateway.world import Array, World
 from shm import layout
 
@@ -98,11 +99,9 @@ class TradableChannel(Bound):
     def read(self, world: World) -> State:
         status, market = world.look(), world.market(self._coin)
         if market is None:
-            core = b"null"  # a world that does not have the coin any more
-        else:
-            tradable = accounts.tradable(world, self.row, market)
-            core = json({"user": self.user} | tradable)
-        return State(core, status.height, status.time_ms)
+            raise NotNow  # a new world, which does not have its markets yet
+        tradable = accounts.tradable(world, self.row, market)
+        return State(json({"user": self.user} | tradable), status.height, status.time_ms)
 
     def message(self, state: State) -> bytes:
         return b'{"channel":"activeAssetData","data":%b}' % state.core

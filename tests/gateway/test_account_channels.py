@@ -347,6 +347,22 @@ def test_a_new_world_is_told_from_where_the_old_one_ended(world, feed):
     assert heard["clearinghouseState"]["clearinghouseState"]["withdrawable"] == "3.0"
 
 
+def test_a_new_world_is_waited_for_until_it_has_its_markets(world, feed):
+    wanted = {"type": "activeAssetData", "coin": "ETH", **OF_ALICE}
+    reader = Reader(feed, wanted, {"type": "activeAssetCtx", "coin": "ETH"}, {"type": "assetCtxs"})
+    reader.take()
+    again = Exchange(epoch=2)
+    feed.adopt(Mapped(again.reader()), 2)
+    assert [channel for channel, _ in reader.take() if channel != "feedStatus"] == ["assetCtxs"]
+    again.market("ETH", 4, price="2000")
+    with again.block() as block:
+        block.funds(ALICE, cash=1_000_000)
+    feed.turn(3)
+    heard = dict(reader.take())
+    assert heard["activeAssetData"] == asker(again)("activeAssetData", user=ALICE, coin="ETH")
+    assert heard["activeAssetCtx"]["ctx"]["markPx"] == "2000.0"
+
+
 def test_a_slow_reader_of_accounts_gets_the_newest(world):
     limits = FanoutLimits(ring_bytes=512, lag_bytes_max=4096, direct_bytes_max=8192)
     feed = feed_of(world, FeedLimits(fanout=limits))
