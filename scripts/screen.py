@@ -21,6 +21,7 @@ REFRESH_SECONDS = 0.5
 LINE_SECONDS = 10.0  # between two plain lines when nothing changes
 RATE_SECONDS = 5.0  # over which rates are taken
 ROWS_MAX = 24  # markets shown
+TABLE_ROWS_MIN = 6  # shown rather than what was told last
 NAMED_STALE_MAX = 6
 DEAD_NS = 1_000_000_000  # without a heartbeat
 
@@ -242,8 +243,10 @@ def render(view: View, recent: Sequence[str], columns: int, rows: int) -> list[s
         *(["", *view.hint] if view.hint else []),
         "",
     ]
-    foot = ["", *recent, f"up {_duration(view.uptime_seconds)}   restarts {view.restarts}   ^C ends it"]
     table = _table(view.quotes)
+    spare = rows - 1 - len(head) - 2 - min(len(table), TABLE_ROWS_MIN)
+    told = [*recent][max(len(recent) - max(spare, 0), 0) :]  # the newest, where there is no room for more
+    foot = ["", *told, f"up {_duration(view.uptime_seconds)}   restarts {view.restarts}   ^C ends it"]
     room = max(rows - 1 - len(head) - len(foot), 0)
     if len(table) > room:
         table = [*table[: max(room - 1, 0)], f"… and {view.market_count - max(room - 2, 0)} more markets"][

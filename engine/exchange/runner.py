@@ -100,7 +100,8 @@ class Runner:
 
     def _begin(self) -> None:
         """Make the markets and the first deposits: block 1, and the world that shows it."""
-        _log("empty_exchange", {"kept_in": self.kept.name, "markets": len(self.settings.markets)})
+        facts = {"kept_in": self.kept.name, "lost_with": "this process"}
+        _log("empty_exchange", {**facts, "markets": len(self.settings.markets)})
         for command in _genesis(self.settings):
             self._batch[0] = command[0]
             self._apply(1)

@@ -60,6 +60,15 @@ def test_what_the_user_may_do_is_shown_and_printed_once_where_nothing_is_redrawn
     assert out.getvalue().count("LIVE") == 3
 
 
+def test_on_a_small_terminal_the_best_markets_are_worth_more_than_old_news():
+    quotes = tuple(Quote(f"COIN{i}", "1.0", "1.0", "2.0", "1.0") for i in range(12))
+    view = dataclasses.replace(LIVE, quotes=quotes, market_count=12, hint=tuple("abcde"))
+    shown = screen.render(view, [f"told {i}" for i in range(6)], 80, 24)
+    assert sum("COIN" in row for row in shown) == screen.TABLE_ROWS_MIN - 2
+    assert [row for row in shown if row.startswith("told")] == ["told 4", "told 5"]
+    assert len(shown) == 23
+
+
 def test_a_recording_shows_its_date_and_no_lag():
     view = dataclasses.replace(LIVE, is_recording=True, lag_ms=None, seconds_since_block=99)
     assert "2026-05-05 17:39:16.400 UTC" in screen.line(view)
