@@ -44,7 +44,7 @@ class Action:
     run: Callable[[], None]
     path: Path | None = None
     content: bytes = b""
-    height: int = 0  # of what is missing
+    missing: tuple[str, int] = ("", 0)  # stream and height of what is
 
     def apply(self) -> None:
         self.run()
@@ -140,7 +140,7 @@ class _Files:
         if chunk.taken:
             pass
         elif not chunk.content:
-            yield Action("missing", chunk.label, chunk.lossy, _nothing, height=chunk.height)
+            yield Action("missing", chunk.label, chunk.lossy, _nothing, missing=(chunk.stream, chunk.height))
         elif split:
             chunk.spoil("F1")
             for piece in _pieces(random, chunk.content):
