@@ -137,6 +137,8 @@ class Swarm:
             account = next((a for a in model.accounts.values() if self._isolated_in(a)), account)
         elif kind == Kinds.SUB_TRANSFER and self._mostly():
             account = next((a for a in model.accounts.values() if a.subs), account)
+        elif kind in (Kinds.CREATE_SUB, Kinds.APPROVE_AGENT) and self._mostly():
+            account = list(model.accounts.values())[:3][-1]  # one of them, so that it comes to its limits
         elif account.cash == 0 and self._mostly():
             account = chance.choice(list(model.accounts.values()))
         owner, flags, vault = account, 0, NOBODY
@@ -153,9 +155,14 @@ class Swarm:
         envelope = Command(
             kind=int(kind), signer=signer, vault=vault, flags=flags, nonce=self._nonce(signer),
             expires_ms=self._now_ms() + chance.choice([-1, 0, 1, 10**6]) if self._rarely() else 0,
-            request=self.request, gateway=chance.randrange(3),
+            request=self.request, gateway=chance.randrange(3), signer_row=self._row_believed(signer),
         )  # fmt: skip
         return envelope, account
+
+    def _row_believed(self, signer):
+        """What a gateway may believe of where a signer stands: often right, and never needed."""
+        known = self.model.signers.get(signer)
+        return known.row if known and self.request % 2 else self.request % 50 - 5
 
     def _nonce(self, signer):
         now_ms, known = self._now_ms(), self.model.signers.get(signer)

@@ -65,9 +65,7 @@ MUTANTS = {
         MONEY, "(account, sub) if is_deposit", "(account, sub) if not is_deposit"
     ),
     "leverage that margin does not hear of": Mutant(
-        MONEY,
-        "is_isolated = leverage, is_isolated\n    reserve(state, at, position.buys, position.sells)",
-        "is_isolated = leverage, is_isolated",
+        MONEY, "= leverage, is_isolated\n    reserve(", "= leverage, is_isolated\n    ("
     ),
     "a price of six figures": Mutant(MATCHING, "price % step == 0", "True"),
     "a price far off": Mutant(MATCHING, "5 * price > 9 *", "5 * price > 10 *"),

@@ -19,9 +19,14 @@ SOAK_SEEDS, SOAK_COMMANDS = 200, 10_000  # 2,000,000
 CHUNK = 400  # commands between two looks at everything
 
 
+def world(seed):
+    """Of four seeds, one in a world whose tables are soon full."""
+    return Swarm(seed, TIGHT if seed % 4 == 3 else None)
+
+
 def follow(seed, count):
     """One world, compared all along; sums are checked after each chunk, everything after each tenth."""
-    comparison, witness, chance = Comparison(Swarm(seed)), Witness(), random.Random(seed)
+    comparison, witness, chance = Comparison(world(seed)), Witness(), random.Random(seed)
     chunks = 0
     while comparison.swarm.sequence < count:
         result = comparison.go_on(chance.randint(1, CHUNK))
@@ -94,7 +99,7 @@ def test_the_streams_reach_every_outcome_and_refusal():
     """A stream that never meets a rule proves nothing about it. OPEN_ORDERS has its scenario by hand."""
     refusals, kinds = set(), set()
     for seed in range(SEEDS):
-        for step in Swarm(seed).steps(COMMANDS // 2):
+        for step in world(seed).steps(COMMANDS // 2):
             refusals.add(step.ack[8])
             kinds.update(row[0] for row in step.outcomes)
     assert set(Refusal) - refusals <= {Refusal.OPEN_ORDERS}
