@@ -134,6 +134,28 @@ def test_reduce_only_orders_end_with_the_position(scene):
     assert (rows[2]["order"], NAMES[rows[2]["status"]]) == (second, "reduceOnlyCanceled")
 
 
+def test_a_reduce_only_maker_gives_no_more_than_its_position(scene):
+    scene.order(ANN, Side.SELL, 50, 100_0000)
+    scene.order(BOB, Side.BUY, 50, 100_0000)
+    scene.order(BOB, Side.SELL, 50, 101_0000, flags=Ask.REDUCE_ONLY)
+    scene.order(ANN, Side.BUY, 30, 100_0000)
+    scene.order(BOB, Side.SELL, 30, 100_0000, Tif.IOC)
+    assert scene.held(BOB) == (20, 20 * USD)
+    rows, ack = scene.order(CAT, Side.BUY, 50, 101_0000, Tif.IOC)
+    assert kinds(rows) == ["FILLED", "FILLED", "ENDED", "ENDED"] and ack["quantity"] == 20
+    assert NAMES[rows[2]["status"]] == "reduceOnlyCanceled"
+
+
+def test_a_taker_that_closes_its_position_loses_its_reduce_only_orders(scene):
+    scene.order(ANN, Side.SELL, 50, 100_0000)
+    scene.order(BOB, Side.BUY, 50, 100_0000)
+    resting = scene.order(BOB, Side.SELL, 50, 101_0000, flags=Ask.REDUCE_ONLY)[1]["order"]
+    scene.order(ANN, Side.BUY, 50, 100_0000)
+    rows, _ = scene.order(BOB, Side.SELL, 50, 100_0000, Tif.IOC)
+    assert kinds(rows) == ["FILLED", "FILLED", "ENDED", "ENDED"]
+    assert (rows[2]["order"], NAMES[rows[2]["status"]]) == (resting, "reduceOnlyCanceled")
+
+
 def test_margin_is_for_the_larger_side_and_an_order_that_adds_none_is_free(scene):
     scene.order(ANN, Side.BUY, 20_000, 99_0000)  # 19,800 USD: 990 USD and 8.91 USD in fees
     assert refusal(scene.order(ANN, Side.BUY, 1000, 99_0000)) == Refusal.MARGIN
