@@ -19,11 +19,11 @@ MAY_IMPORT = {  # besides itself and the standard library; nobody imports script
     },
 }
 ORDER = {  # a module imports only what stands before it in its package; a new file takes its place
-    "shm": "constants codes kernel bulk units layout atomics seqlock spsc broadcast wait index rows account_rows "
-    "region stats",
+    "shm": "constants codes kernel bulk units layout atomics seqlock spsc broadcast wait index rows "
+    "account_rows region stats",
     "engine": "state book history publish apply image verify "
     "exchange.records exchange.state exchange.outcomes exchange.signers exchange.money exchange.cloids "
-    "exchange.matching exchange.apply exchange.candles exchange.world exchange.project "
+    "exchange.matching exchange.ahead exchange.apply exchange.candles exchange.world exchange.project "
     "exchange.doors exchange.durable exchange.runner exchange.__main__ "
     "follow.records follow.scan follow.intern follow.events follow.decode follow.snapshot follow.parse "
     "follow.tail follow.join follow.bootstrap follow.meta follow.checkpoint follow.check follow.watch "
@@ -44,7 +44,7 @@ PURE = {  # modules that know no clock, no chance, no outside world
     "shm": "constants codes bulk units layout atomics seqlock spsc broadcast rows account_rows index",
     "engine": "state book history publish apply image verify "
     "exchange.records exchange.state exchange.outcomes exchange.signers exchange.money exchange.cloids "
-    "exchange.matching exchange.apply exchange.candles exchange.world exchange.project "
+    "exchange.matching exchange.ahead exchange.apply exchange.candles exchange.world exchange.project "
     "follow.records follow.scan follow.intern follow.events follow.decode follow.parse follow.join",
     "gateway": "errors terms exchange_schema schema codec actions signing numbers encode world commands door "
     "answers exchange interest candles contracts accounts account_info bound account_channels channels rings "

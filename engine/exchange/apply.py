@@ -7,6 +7,7 @@ either taken whole or refused whole, and the state stays sound.
 import numpy as np
 
 from engine.exchange import matching, money, signers
+from engine.exchange.ahead import fetch
 from engine.exchange.outcomes import answer, emit, seal, touch_account
 from engine.exchange.records import Kind
 from engine.exchange.state import FEE_ADDRESS, TINY, allocate
@@ -40,6 +41,7 @@ def apply_commands(state, commands, count):
         signers.make_account(state, _FEE_ADDRESS, NO_ACCOUNT)
         seal(state, 0)
     for i in range(count):
+        fetch(state, commands, i, count)
         command, first = commands[i], heap.outcomes
         if heap.acks == len(state.acks) or first + _outcomes_max(state, command) > len(state.outcomes):
             return i

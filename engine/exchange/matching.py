@@ -149,24 +149,24 @@ def _best_price_without(state, market, side, slot):
 
 @inner
 def _is_covered(state, command, account, replaced, quantity):
-    market, at = state.markets[command.market], money.position_of(state, account, command.market)
-    position = state.positions[at]
+    market = state.markets[command.market]
+    position = state.positions[money.position_of(state, account, command.market)]
     value = command.price * quantity
     buys, sells, freed = position.buys, position.sells, 0
     if replaced != NO_SLOT:
         old_buys, old_sells = _values_of(state.orders[replaced])
-        if state.orders[replaced].market == command.market:
+        there = state.orders[replaced].market
+        if there == command.market:
             buys, sells = buys - old_buys, sells - old_sells
         else:
-            there = money.position_of(state, account, state.orders[replaced].market)
-            freed = money.freed(state, there, old_buys, old_sells)
+            freed = money.freed(state, account, there, old_buys, old_sells)
     if command.side == Side.BUY:
         buys += value
     else:
         sells += value
     fee = money.ceil_div(value * max(market.taker_rate, 0), money.RATE_UNIT)
     leverage = money.leverage_of(state, position, command.market)
-    return money.covers(state, at, buys, sells, leverage, fee - freed)
+    return money.covers(state, account, command.market, buys, sells, leverage, fee - freed)
 
 
 @inner
@@ -280,8 +280,10 @@ def _trade(state, command, account, oid, slot, quantity, remaining):
     outcome.quantity, outcome.original = quantity, maker.quantity - quantity
     outcome.done = outcome.original == 0
     outcome.status = Status.FILLED if outcome.done else 0
-    outcome.amount = money.settle(state, at, maker.side, price, quantity, maker_fee)
-    _fill_order(state, slot, at, quantity, notional)
+    outcome.amount = money.settle(
+        state, maker_account, command.market, maker.side, price, quantity, maker_fee
+    )
+    _fill_order(state, slot, quantity, notional)
 
     mine = money.position_of(state, account, command.market)
     outcome = _tell(state, Kind.FILLED, command, account, oid)
@@ -290,15 +292,15 @@ def _trade(state, command, account, oid, slot, quantity, remaining):
     outcome.other, outcome.flags = maker_account, outcome.flags | Flag.CROSSED
     outcome.done = remaining == 0
     outcome.status = Status.FILLED if outcome.done else 0
-    outcome.amount = money.settle(state, mine, side, price, quantity, taker_fee)
-    money.reserve(state, mine, state.positions[mine].buys, state.positions[mine].sells)
+    outcome.amount = money.settle(state, account, command.market, side, price, quantity, taker_fee)
+    money.open_interest(state, account, command.market, side, 0)
     _end_reducing(state, maker_account, command.market)
     _end_reducing(state, account, command.market)
 
 
 @inner
-def _fill_order(state, slot, at, quantity, notional):
-    """Take a fill off the resting order in `slot`; it leaves when nothing remains. at: its position."""
+def _fill_order(state, slot, quantity, notional):
+    """Take a fill off the resting order in `slot`; it leaves when nothing remains."""
     order = state.orders[slot]
     if order.flags & Flag.REDUCE_ONLY:
         notional = 0
@@ -306,7 +308,7 @@ def _fill_order(state, slot, at, quantity, notional):
         book.resize(state, slot, order.quantity - quantity)
     else:
         _leave(state, slot)
-    money.open_interest(state, at, order.side, -notional)
+    money.open_interest(state, order.account, order.market, order.side, -notional)
 
 
 @inner
@@ -342,8 +344,7 @@ def _rest(state, command, account, oid, remaining, original):
     if order.flags & Flag.REDUCE_ONLY:
         state.accounts[account].reduce_count += 1
     else:
-        at = money.position_of(state, account, command.market)
-        money.open_interest(state, at, order.side, order.price * remaining)
+        money.open_interest(state, account, command.market, order.side, order.price * remaining)
     outcome = _tell(state, Kind.OPENED, command, account, oid)
     outcome.quantity, outcome.original = remaining, original
 
@@ -359,9 +360,8 @@ def end(state, slot, status):
     outcome.price, outcome.quantity, outcome.original = order.price, order.quantity, order.original
     outcome.status = status
     value = 0 if order.flags & Flag.REDUCE_ONLY else order.price * order.quantity
-    at = money.position_of(state, order.account, order.market)
     _leave(state, slot)
-    money.open_interest(state, at, order.side, -value)
+    money.open_interest(state, order.account, order.market, order.side, -value)
 
 
 @inner

@@ -70,40 +70,40 @@ def margin_of(entry, buys, sells, leverage):
 
 
 @inner
-def reserve(state, at, buys, sells):
-    """Set what the open orders beside a position (its row) come to, and the margin accordingly."""
-    position, markets = state.positions[at], len(state.markets)
+def reserve(state, account, market, buys, sells):
+    """Set what the open orders beside a position come to, and the margin accordingly."""
+    at = position_of(state, account, market)
+    position = state.positions[at]
     position.buys, position.sells = buys, sells
-    leverage = leverage_of(state, position, at % markets)
-    used = margin_of(position.entry, buys, sells, leverage)
-    state.accounts[at // markets].used += used - position.used
+    used = margin_of(position.entry, buys, sells, leverage_of(state, position, market))
+    state.accounts[account].used += used - position.used
     position.used = used
     touch_position(state, at)
 
 
 @inner
-def open_interest(state, at, side, value):
+def open_interest(state, account, market, side, value):
     """Count an open order's value (negative: no more) beside a position."""
-    position = state.positions[at]
+    position = state.positions[position_of(state, account, market)]
     if side == Side.BUY:
-        reserve(state, at, position.buys + value, position.sells)
+        reserve(state, account, market, position.buys + value, position.sells)
     else:
-        reserve(state, at, position.buys, position.sells + value)
+        reserve(state, account, market, position.buys, position.sells + value)
 
 
 @inner
-def covers(state, at, buys, sells, leverage, fee):
+def covers(state, account, market, buys, sells, leverage, fee):
     """Whether the account can bear this margin in place of the present one, and a fee. Less it always can."""
-    position, account = state.positions[at], state.accounts[at // len(state.markets)]
+    position, account = state.positions[position_of(state, account, market)], state.accounts[account]
     used = margin_of(position.entry, buys, sells, leverage)
     return used <= position.used or account.cash - (account.used - position.used + used) - fee >= 0
 
 
 @inner
-def freed(state, at, buys, sells):
-    """The margin that comes free when open orders of this value leave the side of a position (its row)."""
-    position = state.positions[at]
-    leverage = leverage_of(state, position, at % len(state.markets))
+def freed(state, account, market, buys, sells):
+    """The margin that comes free when open orders of this value leave the side of a position."""
+    position = state.positions[position_of(state, account, market)]
+    leverage = leverage_of(state, position, market)
     return position.used - margin_of(position.entry, position.buys - buys, position.sells - sells, leverage)
 
 
@@ -111,10 +111,10 @@ def freed(state, at, buys, sells):
 
 
 @inner
-def settle(state, at, side, price, quantity, fee):
-    """Change a position (its row) and its account's cash by one side of a trade; return the closed pnl."""
-    position, account = state.positions[at], state.accounts[at // len(state.markets)]
-    market = state.markets[at % len(state.markets)]
+def settle(state, account, market, side, price, quantity, fee):
+    """Change a position and its account's cash by one side of a trade; return the closed pnl."""
+    position, account = state.positions[position_of(state, account, market)], state.accounts[account]
+    market = state.markets[market]
     long_before = max(position.size, 0)
     sign = 1 if side == Side.BUY else -1
     size, pnl, opens = position.size, 0, quantity
@@ -258,10 +258,10 @@ def update_leverage(state, command, account):
         return Refusal.LEVERAGE_VALUE
     if is_isolated != position.is_isolated and position.size != 0:
         return Refusal.LEVERAGE_SWITCH
-    if not covers(state, at, position.buys, position.sells, leverage, 0):
+    if not covers(state, account, command.market, position.buys, position.sells, leverage, 0):
         return Refusal.LEVERAGE_MARGIN
     position.leverage, position.is_isolated = leverage, is_isolated
-    reserve(state, at, position.buys, position.sells)
+    reserve(state, account, command.market, position.buys, position.sells)
     return Refusal.NONE
 
 

@@ -80,22 +80,26 @@ ACCOUNT = record(
     ("last_order", "i4"),
     ("reduce_count", "i4"),  # open orders that are reduce-only
     ("master", "i4"),  # or NO_ACCOUNT
-    ("subs", "i4"),
-    ("signer", "i4"),  # its own row of signers
     ("is_touched", "i4"),  # in the block under way
     ("volume", "i8"),
+    ("actions", "i8"),
+    ("schedule_ms", "i8"),
+    # the second line: what a trade and a block's end need
     ("fees", "i8"),
     ("realised", "i8"),
     ("deposited", "i8"),
-    ("actions", "i8"),
-    ("schedule_ms", "i8"),
+    ("created_ms", "i8"),
     ("schedule_day", "i8"),  # on which schedule_count schedules have fired
     ("schedule_count", "i8"),
-    ("created_ms", "i8"),
     ("name", "u1", c.TEXT_BYTES),
+    # the third
     ("address", "u1", c.ADDRESS_BYTES),
+    ("signer", "i4"),  # its own row of signers
     ("first_agent", "i4"),  # row of signers, newest first
+    ("subs", "i4"),
+    ("reserved", "u1", 32),  # zero
 )
+assert ACCOUNT.itemsize == 192
 POSITION = record(  # of account a in market m: row a * markets + m
     ("size", "i8"),
     ("entry", "i8"),
@@ -118,11 +122,13 @@ SIGNER = record(
     ("is_live", "i4"),
     ("valid_until_ms", "i8"),  # 0: for good
     ("nonce_count", "i8"),
-    ("nonces", "i8", NONCES_KEPT),  # the highest, ascending
     ("address", "u1", c.ADDRESS_BYTES),
-    ("reserved", "i4"),  # zero
+    # from here on only for those who sign each action
     ("name", "u1", c.TEXT_BYTES),
+    ("reserved", "u1", 28),  # zero
+    ("nonces", "i8", NONCES_KEPT),  # the highest, ascending
 )
+assert SIGNER.itemsize == 896
 
 
 class Kind(IntEnum):
