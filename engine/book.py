@@ -6,38 +6,37 @@ doubles: the levels move to a free extent of the next class, the old one goes on
 orders of a level are an intrusive queue, first come first; so are the orders of an account.
 """
 
+import numpy as np
+
 from engine.state import EXTENT_CLASSES
 from shm import bulk, index
-from shm.codes import OrderState, Side
+from shm.codes import OrderState
 from shm.constants import SIDE_LEVELS_MIN
 from shm.kernel import inner
 from shm.layout import NO_ACCOUNT, NO_SLOT
 
-NEAR = 8  # levels looked at from the touch before a binary search
-
 
 @inner
 def find_level(rows, market, side, price):
-    """Return (position, found): where in `levels` the price stands, or where it would go."""
+    """Return (position, found): where in `levels` the price stands, or where it would go.
+
+    A search in quarters: three looks a step, none of which waits for another or decides a branch.
+    """
     row = rows.sides[2 * market + side]
-    low, end = row.offset, row.offset + row.count
-    sign = 1 if side == Side.BUY else -1
-    key = sign * price
-    at = end
-    for _ in range(NEAR):
-        if at == low or sign * rows.levels[at - 1].price < key:
-            return at, False
-        at -= 1
-        if rows.levels[at].price == price:
-            return at, True
-    high = at
-    while low < high:
-        middle = (low + high) >> 1
-        if sign * rows.levels[middle].price < key:
-            low = middle + 1
-        else:
-            high = middle
-    return low, low < end and rows.levels[low].price == price
+    turn = -np.int64(side)  # sells: a complement turns their order around
+    key, at, count = price ^ turn, row.offset, row.count
+    while count > 3:
+        quarter = count >> 2
+        before = np.int64(rows.levels[at + quarter - 1].price ^ turn < key)
+        before += rows.levels[at + 2 * quarter - 1].price ^ turn < key
+        before += rows.levels[at + 3 * quarter - 1].price ^ turn < key
+        at += before * quarter
+        count -= 3 * quarter
+    before = 0
+    for i in range(count):
+        before += rows.levels[at + i].price ^ turn < key
+    at += before
+    return at, at < row.offset + row.count and rows.levels[at].price == price
 
 
 @inner
