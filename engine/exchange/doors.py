@@ -58,7 +58,7 @@ def take(ring, slots, batch, filled, most, door):
     """
     header = ring[0]
     head = header.head
-    available = min(load_acquire(header, "tail") - head, len(slots))  # the gateway's word may say anything
+    available = load_acquire(header, "tail") - head  # the gateway's word: nothing outside the ring is read
     moved = 0
     while moved < min(most, available):
         first = filled + moved

@@ -107,6 +107,17 @@ def test_what_has_not_the_shape_of_an_action_cannot_act_for_whoever_was_before(d
     assert (commands["place"] == 0).all() and (commands["count"] == 1).all()
 
 
+def test_an_action_of_which_a_part_was_pushed_is_not_made_whole_by_what_stood_there_before(doors):
+    gate = enter(doors, 0, slots=2)
+    gate.push(action(1, 1))
+    assert len(taken(doors)) == 2
+    part = action(2, 2)
+    part["count"], part["place"] = 2, [0, 1]
+    gate.push_as_it_is(part[:1])
+    commands = taken(doors)
+    assert (commands["request"].tolist(), commands["kind"].tolist()) == ([2], [UNKNOWN])
+
+
 def test_an_action_of_the_largest_size_is_one(doors):
     gate = enter(doors, 0)
     gate.push(action(*[1] * c.BATCH_MAX))
