@@ -17,7 +17,7 @@ from engine.state import TINY, Capacity, State, allocate, market_name, power_of_
 from shm import layout
 from shm.codes import OrderState, Stale
 from shm.kernel import entry
-from shm.layout import ENDED, FILL, NO_ACCOUNT, NO_MARKET, TRADE
+from shm.layout import ENDED, NO_ACCOUNT, NO_MARKET, TRADE
 
 KEPT_BLOCKS = 8192  # about ten minutes
 KEPT_BYTES = 512 << 20
@@ -30,7 +30,12 @@ class Kept(NamedTuple):
     time_ns: int
     statuses: np.ndarray  # without the refusals
     diffs: np.ndarray
+    fills: np.ndarray  # by which the second state, too, sees that a diff is missing
     whole: bool  # no stream was missing
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.statuses.nbytes + self.diffs.nbytes + self.fills.nbytes)
 
 
 class Past:
@@ -48,10 +53,10 @@ class Past:
 
     def keep(self, block: Kept) -> None:
         self.blocks.append(block)
-        self._bytes += block.statuses.nbytes + block.diffs.nbytes
+        self._bytes += block.nbytes
         while len(self.blocks) > KEPT_BLOCKS or self._bytes > KEPT_BYTES:
             old = self.blocks.popleft()
-            self._bytes -= old.statuses.nbytes + old.diffs.nbytes
+            self._bytes -= old.nbytes
             self._above = old.height
 
     def after(self, height: int) -> list[Kept] | None:
@@ -153,10 +158,10 @@ def _build(second: State, parsed: Parsed, blocks: list[Kept]) -> Built:
 
 
 def _bring_up(second: State, blocks: list[Kept]) -> None:
-    ended, trade, no_fills = np.zeros(1, ENDED), np.zeros(1, TRADE), np.zeros(0, FILL)
+    ended, trade = np.zeros(1, ENDED), np.zeros(1, TRADE)
     for block in blocks:
         apply.apply_block(
-            second, block.statuses, block.diffs, no_fills, block.height, block.time_ns, ended, trade
+            second, block.statuses, block.diffs, block.fills, block.height, block.time_ns, ended, trade
         )
 
 

@@ -222,7 +222,10 @@ class Follower:
         for late in join.late_diffs:
             self.counts["late_diffs"] += len(late)
             self._doubt(np.unique(late["market"]), Stale.GAP)
+        for unmatched in join.unmatched:
+            self._doubt(np.unique(unmatched["market"]), Stale.GAP)
         join.late_diffs.clear()
+        join.unmatched.clear()
 
     def _begin_at_lines(self, segments: np.ndarray) -> None:
         """Without a snapshot, the first line there is says where to begin."""
@@ -291,7 +294,7 @@ class Follower:
         )  # fmt: skip
         rested = block.statuses[self.state.refusals[block.statuses["status"]] == 0]
         whole = not lost and not block.skipped
-        self._past.keep(check.Kept(block.height, block.time_ns, rested, block.diffs, whole))
+        self._past.keep(check.Kept(block.height, block.time_ns, rested, block.diffs, block.fills, whole))
         self.counts["blocks"] += 1
         if not whole:
             facts = {

@@ -8,7 +8,8 @@ without showing is missing: it is handed out all the same and says so.
 
 Streaming lines of one block stand alone, so a line that was written twice, or read again because its file
 was replaced or shrank, cannot be told by its block: each row leaves a fingerprint for as long as it can come
-again. Rows of a block already applied that leave a new one came too late.
+again. Rows of a block already applied that leave a new one came too late; a fill among them must find that a
+diff of its block has changed the order that rested, or that diff is lost.
 """
 
 from typing import NamedTuple
@@ -18,7 +19,7 @@ import numpy as np
 from engine.follow.records import Kind
 from engine.follow.tail import Mark
 from engine.state import power_of_two
-from shm.codes import EventKind
+from shm.codes import EventKind, Flag
 from shm.kernel import entry
 from shm.layout import EVENT, FILL, record
 
@@ -34,6 +35,7 @@ STALL_NS = 5_000_000_000  # a fills stream that is silent for so long while the 
 
 _EMPTY = {Kind.STATUSES: np.zeros(0, EVENT), Kind.DIFFS: np.zeros(0, EVENT), Kind.FILLS: np.zeros(0, FILL)}
 _NEEDED = (Kind.STATUSES, Kind.DIFFS)
+_CHANGED = len(Kind)  # beside the streams' fingerprints: the oids that a block's diffs have changed
 
 FINGERPRINT = record(("height", "i8"), ("kind", "i8"), ("row", "u8"))
 _NONE = np.zeros(0, np.uint64)
@@ -95,11 +97,12 @@ class Join:
         self.repeats = 0  # lines of blocks already applied or already here
         self.refused = 0  # lines whose block number nobody else confirmed
         self.late_diffs: list[np.ndarray] = []  # streaming: of blocks already applied, for the caller to take
+        self.unmatched: list[np.ndarray] = []  # likewise, fills of resting orders whose diff never came
         self._late: dict[Kind, list[np.ndarray]] = {kind: [] for kind in Kind}  # go out with the next block
         self._streams = {kind: _Stream() for kind in Kind}
         self._recent: dict[tuple[int, int], np.ndarray] = {}  # (height, kind) -> fingerprints of its rows
         for row in recent if recent is not None else ():
-            self._note(int(row["height"]), Kind(row["kind"]), row["row"].reshape(1))
+            self._note(int(row["height"]), int(row["kind"]), row["row"].reshape(1))
 
     @property
     def seen_height(self) -> int:
@@ -158,8 +161,14 @@ class Join:
         if len(fresh):
             self._note(part.height, kind, fingerprints(fresh))
             (self.late_diffs if kind == Kind.DIFFS else self._late[kind]).append(fresh)
+            if kind == Kind.FILLS:
+                makers = fresh[fresh["flags"] & Flag.CROSSED == 0]
+                changed = self._recent.get((part.height, _CHANGED), _NONE)
+                self.unmatched.append(
+                    makers[~np.isin(np.ascontiguousarray(makers["order"]).view(np.uint64), changed)]
+                )
 
-    def _note(self, height: int, kind: Kind, rows: np.ndarray) -> None:
+    def _note(self, height: int, kind: int, rows: np.ndarray) -> None:
         held = self._recent.get((height, kind), _NONE)
         self._recent[height, kind] = np.concatenate([held, rows])
 
@@ -270,6 +279,8 @@ class Join:
         names, is_first = fingerprints(rows), np.zeros(len(rows), np.bool_)
         count = mark_first(names, np.zeros(power_of_two(2 * len(rows)), np.int64), is_first)
         self._note(height, kind, names[is_first])
+        if kind == Kind.DIFFS:
+            self._note(height, _CHANGED, np.ascontiguousarray(rows["order"]).view(np.uint64))
         if count == len(rows):
             return rows
         self.repeats += 1

@@ -11,13 +11,13 @@ from engine.follow.check import Check, Kept, Past
 from engine.follow.records import Corrupt
 from engine.state import allocate
 from shm.codes import Stale
-from shm.layout import EVENT
+from shm.layout import EVENT, FILL
 from tests.engine import made
 from tests.engine.made import block, new, remove
 from tests.following import SMALL, books_of
 
 ALICE, BOB = "0x" + "a1" * 20, "0x" + "b0" * 20
-NONE = np.zeros(0, EVENT)
+NONE, NO_FILLS = np.zeros(0, EVENT), np.zeros(0, FILL)
 
 
 def order(oid, coin="BTC", side="B", px="10.0", sz="1.0", trigger=False):
@@ -143,7 +143,7 @@ def test_an_older_snapshot_is_brought_to_the_live_height():
     ]
     for height, rows in zip((51, 52), diffs, strict=True):
         block(state, height, diffs=[rows])
-        past.keep(Kept(height, height, NONE, rows, True))
+        past.keep(Kept(height, height, NONE, rows, NO_FILLS, True))
     mixed = snapshot(50, *FIRST[::-1])
     for coin, sides in mixed[1]:
         for side, sign in zip(sides, (-1, 1), strict=True):
@@ -152,6 +152,20 @@ def test_an_older_snapshot_is_brought_to_the_live_height():
     assert compared(state, mixed, past).repaired == {}
     block(state, 53, diffs=[remove(20, price=8 * 10**8, account=bob)])
     assert list(compared(state, mixed, past).repaired) == ["BTC"], "53 was not kept here: they differ"
+
+
+def test_a_block_that_has_lost_a_diff_repairs_nothing():
+    """The second state, brought up by the same block, would be as wrong, and the two would agree."""
+    state, past = live_of(snapshot(50, *FIRST)), Past()
+    past.begin(50)
+    alice = account_of(state, ALICE)
+    fills = made.fill(1, order=1, price=10 * 10**8, quantity=10**8 // 2, account=alice, height=51)
+    block(state, 51, fills=[fills])
+    past.keep(Kept(51, 51, NONE, NONE, fills, True))
+    assert state.markets[0]["stale"] == Stale.GAP
+    assert compared(state, snapshot(50, *FIRST), past).repaired == {}
+    assert state.markets[0]["stale"] == Stale.GAP
+    assert list(compared(state, snapshot(51, *FIRST)).repaired) == ["BTC"], "a snapshot after it does"
 
 
 def account_of(state, user):
@@ -167,7 +181,7 @@ def test_a_snapshot_ahead_waits_until_the_live_state_is_there():
     for height in (51, 52):
         assert advanced(comparing, state, past, trusted) is None and comparing.busy
         block(state, height)
-        past.keep(Kept(height, height, NONE, NONE, True))
+        past.keep(Kept(height, height, NONE, NONE, NO_FILLS, True))
     assert advanced(comparing, state, past, trusted).repaired == {} and not comparing.busy
 
 
@@ -189,7 +203,7 @@ def test_a_market_that_the_snapshot_adds_is_taken():
 
 
 def kept(height, whole=True, count=0):
-    return Kept(height, height, NONE, np.zeros(count, EVENT), whole)
+    return Kept(height, height, NONE, np.zeros(count, EVENT), NO_FILLS, whole)
 
 
 def heights(blocks):

@@ -22,7 +22,7 @@ from engine.follow.join import (
 )
 from engine.follow.records import Kind
 from engine.follow.tail import Mark
-from shm.codes import EventKind
+from shm.codes import EventKind, Flag
 from shm.layout import EVENT, FILL
 
 S, D, F = Kind
@@ -131,6 +131,20 @@ def test_streaming_whatever_is_read_again_is_handed_out_once(data):
     assert join.late_diffs == [] and not join.owes
     for block in out:
         assert orders(block) == [[block.height * 10, block.height * 10 + 1]] * 3
+
+
+def test_streaming_a_late_fill_whose_diff_is_lost_is_told():
+    """Of a resting order, that is: a taker has no diff. Also after a restart, and of no other fill."""
+    join, now_ns = Join(START, by_block=False), MS
+    join.add(S, part(S, START + 1, 1), now_ns)
+    join.add(D, part(D, START + 1, 1), now_ns)
+    join.add(D, part(D, START + 2, 2), now_ns)
+    assert len(all_next(join, now_ns + IDLE_NS + REORDER_NS)) == 2
+    join = Join(join.height, by_block=False, recent=join.recent())
+    late = [rows(F, START + 1, 1, 5), rows(F, START + 1, 6)]
+    late[1]["flags"] = Flag.CROSSED
+    join.add(F, Part(START + 1, START + 1, late, Mark("20260505/1", 1, 0)), now_ns)
+    assert [row["order"].tolist() for row in join.unmatched] == [[5]]
 
 
 def test_by_block_a_missing_block_is_said_when_the_stream_has_gone_far_past_it():
