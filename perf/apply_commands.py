@@ -62,7 +62,7 @@ class Stream(NamedTuple):
     """Commands, and where among them the measured part begins: before it, accounts, money and a full book."""
 
     commands: np.ndarray
-    told: np.ndarray  # u4[]: outcomes of each command
+    told: np.ndarray  # u4[]: outcomes of each command; of the first ones, which make the accounts, 0
     start: int
     capacity: state.Capacity
 
@@ -381,7 +381,7 @@ def make_shape(maker, middles, seed):
 
 def shape(name: str, count: int = 1_000_000, seed: int = 1) -> Stream:
     """The commands around `count` new orders while the price goes the way that `name` says."""
-    orders = count // 4 + 64
+    orders = count // 16 + LIFE  # those never cancelled, and those that live
     making = maker(3 * count + ACCOUNTS + 2, orders, False)
     start = int(making.made[0])
     make_shape(making, path(name, count), seed)

@@ -1,7 +1,7 @@
 """What does the exchange cost beyond reading its commands and writing what it tells?
 
 mix       exchange-core's mix, at 1,000 and at 1,000,000 resting orders: apply / a bare copy of as many
-          commands, acks and outcomes. The same with a nonce in each command, where the others trust a session.
+          commands, acks and outcomes. The same with a nonce in each command: the others trust a session.
 flat      the mix at 1,000,000 resting / at 1,000
 shapes    a million new orders on each of five paths of the price: apply / the same bare copy
 latency   one command a call: the time stamp counter around the call, less its median around an empty one
