@@ -23,6 +23,7 @@ HEAP = record(
     ("action_account", "i8"),  # who it is for
     ("action_request", "i8"),  # by which its further commands are known
     ("action_gateway", "i8"),
+    ("action_kind", "i8"),
     ("action_place", "i8"),
     ("touched_accounts", "i8"),
     ("touched_positions", "i8"),

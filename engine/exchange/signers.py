@@ -80,17 +80,18 @@ def open_action(state, command):
     """Decide about the action that begins with this command: who acts, and whether it may."""
     heap = state.heap[0]
     heap.action_account = NO_ACCOUNT
-    heap.action_request, heap.action_gateway, heap.action_place = command.request, command.gateway, 0
+    heap.action_request, heap.action_gateway = command.request, command.gateway
+    heap.action_kind, heap.action_place = command.kind, 0
     heap.action_code = _judge(state, command)
 
 
 @inner
 def goes_on(state, command):
-    """Whether the command is the next one of the action under way."""
+    """Whether the command is the next of the action under way, and of the kind by which it was judged."""
     heap = state.heap[0]
     heap.action_place += 1
     same = command.request == heap.action_request and command.gateway == heap.action_gateway
-    return same and command.place == heap.action_place < command.count
+    return same and command.kind == heap.action_kind and command.place == heap.action_place < command.count
 
 
 @inner
@@ -177,24 +178,21 @@ def approve_agent(state, command, account):
         signer.valid_until_ms = until_ms
         _tell_agent(state, known)
         return Refusal.NONE
-    replaced, named = NO_SLOT, 0
+    replaces, named = False, 0
     row = state.accounts[account].first_agent
     while row != NO_SLOT:
         agent = state.signers[row]
         if _may_act(agent, now_ms):
-            if _same_name(agent, command):
-                replaced = row
+            replaces = replaces or _same_name(agent, command)
             named += agent.name[0] != 0
         row = agent.next
     most = NAMED_AGENTS_MAX + NAMED_AGENTS_A_SUB * state.accounts[account].subs
-    if replaced == NO_SLOT and command.text[0] != 0 and named >= most:
+    if not replaces and command.text[0] != 0 and named >= most:
         return Refusal.AGENTS_MANY
     status = state.status[0]
     if status.signer_count - status.account_count == len(state.signers) - len(state.accounts):
         return Refusal.TABLE_FULL
-    if replaced != NO_SLOT:
-        state.signers[replaced].is_live = 0
-        _tell_agent(state, replaced)
+    _revoke(state, command, account)
     row = _add_signer(state, command.other, account)
     agent = state.signers[row]
     agent.is_agent, agent.is_live, agent.valid_until_ms = 1, 1, until_ms
@@ -203,6 +201,24 @@ def approve_agent(state, command, account):
     state.accounts[account].first_agent = row
     _tell_agent(state, row)
     return Refusal.NONE
+
+
+@inner
+def _revoke(state, command, account):
+    """Revoke the agent whose name another is given, and those whose time is over: a list holds few."""
+    row, before = state.accounts[account].first_agent, NO_SLOT
+    while row != NO_SLOT:
+        agent = state.signers[row]
+        if _may_act(agent, command.time_ns // 1_000_000) and not _same_name(agent, command):
+            before = row
+        else:
+            agent.is_live = 0
+            _tell_agent(state, row)
+            if before == NO_SLOT:
+                state.accounts[account].first_agent = agent.next
+            else:
+                state.signers[before].next = agent.next
+        row = agent.next
 
 
 @inner

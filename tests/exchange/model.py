@@ -102,6 +102,9 @@ class Model:
                 self.action = (0, self._judge_envelope(command))
             except Refused as why:
                 self.action = (why.code, None)
+        elif command.kind != self.kind:
+            self.action = (Refusal.NOT_A_COMMAND, None)
+        self.kind = command.kind
         code, account = self.action
         if code:
             raise Refused(code)
@@ -283,9 +286,10 @@ class Model:
             raise Refused(Refusal.AGENTS_MANY)
         if len(self.signers) - len(self.accounts) == self.capacity.agents:
             raise Refused(Refusal.TABLE_FULL)
-        if same is not None:
-            same.is_live = False
-            self._tell_agent(same)
+        for agent in reversed(mine):
+            if agent.is_live and (agent is same or agent not in agents):
+                agent.is_live = False
+                self._tell_agent(agent)
         agent = Signer(len(self.signers), c.other, account, True, True, c.amount, c.text)
         self.signers[c.other] = agent
         return self._tell_agent(agent)

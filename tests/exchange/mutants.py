@@ -112,9 +112,7 @@ MUTANTS = {
         "if signer.is_live == 0 or 0 < signer.valid_until_ms <= now_ms",
         "if signer.is_live == 0 or 0 < signer.valid_until_ms < now_ms",
     ),
-    "an agent not revoked": Mutant(
-        SIGNERS, "state.signers[replaced].is_live = 0", "state.signers[replaced].is_live = 1"
-    ),
+    "an agent not revoked": Mutant(SIGNERS, "agent.is_live = 0", "agent.is_live = 1"),
     "an agent that sends money": Mutant(SIGNERS, "if signer.is_agent or command", "if command"),
     "anyone's sub-account": Mutant(SIGNERS, "master != signer.account", "master == NO_ACCOUNT"),
     "an action that has expired": Mutant(

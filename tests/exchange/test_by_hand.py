@@ -277,6 +277,28 @@ def test_an_agent_trades_and_does_nothing_else_until_it_is_replaced(scene):
     assert refusal(scene.ask(agents[4], Kinds.NOOP)) == Refusal.UNKNOWN_SIGNER
 
 
+def test_agents_whose_time_is_over_make_room_and_are_told_as_revoked(scene):
+    until = scene.now_ms + 1
+    for number, name in enumerate((b"x", b"y", b"z")):
+        fields = {"other": address(100 + number), "text": name + bytes(15), "amount": until if number else 0}
+        scene.ask(ANN, Kinds.APPROVE_AGENT, **fields)
+    scene.now_ms = until
+    rows, ack = scene.ask(ANN, Kinds.APPROVE_AGENT, other=address(110), text=b"w" + bytes(15))
+    assert ack["outcome"] == Ack.DONE and [row["done"] for row in rows] == [1, 1, 0]
+    assert scene.state.accounts[1]["first_agent"] == rows[-1]["order"]
+    assert scene.state.signers[rows[-1]["order"]]["next"] == rows[0]["order"] - 2, "x is all that is left"
+
+
+def test_an_action_is_of_one_kind(scene):
+    """What an agent may do was judged by the first command: what follows cannot be another thing."""
+    agent = address(100)
+    scene.ask(ANN, Kinds.APPROVE_AGENT, other=agent, text=NO_TEXT)
+    scene.ask(agent, Kinds.NOOP, count=2)
+    assert refusal(scene.ask(agent, Kinds.USD_SEND, other=BOB, amount=1, place=1, count=2)) == (
+        Refusal.NOT_A_COMMAND
+    )
+
+
 def test_a_sub_account_is_led_by_its_master(scene):
     sub = address(50)
     scene.ask(ANN, Kinds.CREATE_SUB, other=sub, text=b"sub" + bytes(13))
