@@ -89,7 +89,9 @@ def _fresh(pair: Pair, rounds: int) -> Ratio:
     try:
         return Ratio(*receiver.recv())
     except EOFError:
-        raise RuntimeError(f"the process that measured {getattr(pair, '__qualname__', pair)} failed") from None
+        raise RuntimeError(
+            f"the process that measured {getattr(pair, '__qualname__', pair)} failed"
+        ) from None
     finally:
         process.join()
 
