@@ -265,7 +265,10 @@ class LedgerChannel(Bound):
         return [self._message(entries)] if len(entries) else []
 
     def since(self, world: World, after: int, until: int) -> list[bytes]:
-        later = missed(self._entries(world), after, until)
+        if self.row is None:
+            return []
+        newest = int(world.arrays["funds"]["last_ledger"][self.row])
+        later = missed(self._entries(world), "account_prior", newest, after, until)
         return [self._message(later)] if len(later) else []
 
     def _entries(self, world: World) -> Array:

@@ -67,8 +67,16 @@ class Bound:
         return self.row is not None
 
 
-def missed(items: Array, after: int, until: int) -> Array:
-    """Of items that are newest first, those of the heights in between, oldest first."""
+def missed(items: Array, prior: str, newest: int, after: int, until: int) -> Array:
+    """Of one owner's items, newest first, those of the heights in between, oldest first.
+
+    prior   the name of the items' link to the one before; 0 there: there was none
+    newest  the owner's own link, from before they were read
+    Raises Lapped: some of those may be gone.
+    """
+    link = int(items[prior][-1]) if len(items) else newest
+    if link and not (len(items) and items["height"][-1] <= after):
+        raise Lapped
     return items[(items["height"] > after) & (items["height"] <= until)][::-1]
 
 

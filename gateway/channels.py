@@ -157,9 +157,11 @@ class TradesChannel(Bound):
         return [self._message(block.world, trades)] if len(trades) else []
 
     def since(self, world: World, after: int, until: int) -> list[bytes]:
-        """What was traded after one height and until another, as far as it is kept."""
-        trades = np.zeros(0, layout.TRADE) if self.row is None else world.trades(self.row, REPAIR_MAX)
-        later = missed(trades, after, until)
+        """What was traded after one height and until another. Raises Lapped: not all of it is kept."""
+        if self.row is None:
+            return []
+        newest = int(world.arrays["markets"]["last_trade"][self.row])
+        later = missed(world.trades(self.row, REPAIR_MAX), "market_prior", newest, after, until)
         return [self._message(world, later)] if len(later) else []
 
     def _message(self, world: World, trades: Array) -> bytes:
@@ -237,8 +239,10 @@ class FillsChannel(Bound):
         return [self._message(block.world, fills)] if len(fills) else []
 
     def since(self, world: World, after: int, until: int) -> list[bytes]:
-        fills = np.zeros(0, layout.FILL) if self.row is None else world.fills(self.row, REPAIR_MAX)
-        later = missed(fills, after, until)
+        if self.row is None:
+            return []
+        newest = int(world.arrays["accounts"]["last_fill"][self.row])
+        later = missed(world.fills(self.row, REPAIR_MAX), "account_prior", newest, after, until)
         return [self._message(world, later)] if len(later) else []
 
     def _message(self, world: World, fills: Array) -> bytes:

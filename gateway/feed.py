@@ -372,7 +372,12 @@ class Feed:
             if not channel.repairable:
                 self._lose(stream)
                 continue
-            for payload in channel.since(world, after, until):  # type: ignore[union-attr]
+            try:
+                later = channel.since(world, after, until)  # type: ignore[union-attr]
+            except Lapped:
+                self._lose(stream)
+                continue
+            for payload in later:
                 self._publish(stream, payload, until)
 
     # what is said about it

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from gateway import errors
+from gateway import channels, errors
 from gateway.fanout import Client, FanoutLimits
 from gateway.feed import Feed, FeedLimits
 from gateway.session import Session, SessionLimits
@@ -466,6 +466,23 @@ def test_a_lapped_feed_says_so_and_is_right_again(world, feed):
             client.hear(data)
     assert client.orders == resting(world, "BTC")
     assert not reader.wire.closed
+
+
+@pytest.mark.parametrize("most", [40, 41])
+def test_who_missed_more_than_is_told_anew_is_closed(world, feed, monkeypatch, most):
+    """Of the last 40 trades all were missed: who sees one more knows that there were not others, too."""
+    monkeypatch.setattr(channels, "REPAIR_MAX", most)
+    for i in range(3):
+        with world.block() as block:
+            block.trade("BTC", ALICE, BOB, "B", "101", "1", tid=i)
+    feed.turn(0)
+    readers = Reader(feed, TRADES), Reader(feed, {"type": "userFills", "user": ALICE})
+    other = Reader(feed, BOOK, {"type": "userFills", "user": CAROL})
+    lap(world)
+    feed.turn(0)
+    for reader in readers:
+        assert reader.wire.closed_with == ((1008, errors.CLOSE_EVENTS_LOST) if most == 40 else None)
+    assert not other.wire.closed
 
 
 def test_order_updates_that_are_lost_end_their_clients(world, feed):
