@@ -212,4 +212,5 @@ def _check_signers(state):
             assert signers[agent]["account"] == account and signers[agent]["is_agent"]
             listed.append(agent)
             agent = signers[agent]["next"]
-    assert len(set(listed)) == len(listed) == np.count_nonzero(signers["is_agent"]), "agents are listed once"
+    live = np.flatnonzero(signers["is_agent"] & signers["is_live"])
+    assert sorted(listed) == live.tolist(), "live agents are listed, once"
