@@ -38,16 +38,17 @@ def follow(seed, count):
     check_all(comparison.state)
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
-def test_the_engine_does_what_the_model_does(seed):
-    follow(seed, COMMANDS)
+def pytest_generate_tests(metafunc):
+    """Streams of CI, and with --soak those of the long run."""
+    if "count" in metafunc.fixturenames:
+        streams = [(seed, COMMANDS) for seed in range(SEEDS)]
+        if metafunc.config.getoption("--soak"):
+            streams += [(seed, SOAK_COMMANDS) for seed in SOAK_SEEDS]
+        metafunc.parametrize(("seed", "count"), streams)
 
 
-@pytest.mark.parametrize("seed", SOAK_SEEDS)
-def test_the_engine_does_what_the_model_does_for_long(seed, pytestconfig):
-    if not pytestconfig.getoption("--soak"):
-        pytest.skip("--soak")
-    follow(seed, SOAK_COMMANDS)
+def test_the_engine_does_what_the_model_does(seed, count):
+    follow(seed, count)
 
 
 @pytest.mark.parametrize("seed", range(6))
