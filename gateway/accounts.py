@@ -22,13 +22,12 @@ from gateway.errors import NotNow
 from gateway.world import Array, World
 from shm import account_rows, layout, rows
 from shm.codes import Ledger
-from shm.constants import PLACES, USD_PLACES
+from shm.constants import LEVERAGE_DEFAULT, PLACES, USD_PLACES
 from shm.layout import NO_ACCOUNT
 from shm.units import format_decimal
 
 LEDGER_MAX = 500  # entries in one answer, as on the wire
 LEDGER_KEPT = 10_000  # of an account's entries that are searched
-DEFAULT_LEVERAGE = 20  # in a market where an account has not chosen, if the market allows as much
 LISTED_MAX = 64  # agents or sub-accounts of one account: the engine allows some less
 RATE_UNIT = 10**USD_PLACES
 REQUESTS_FREE = 10_000  # actions that an account may take before it has traded; one more for each USD traded
@@ -113,7 +112,7 @@ def read(world: World, row: int) -> Account:
 def hold(world: World, position: Position) -> Held:
     """A position at the mark of its market."""
     market, contract = position.market, contracts.contract(world, position.market)
-    leverage = position.leverage or min(DEFAULT_LEVERAGE, contract.max_leverage)
+    leverage = position.leverage or min(LEVERAGE_DEFAULT, contract.max_leverage)
     signed_value = position.size * contract.mark
     unrealised = signed_value - position.entry
     used = ceil_div(abs(signed_value), leverage) if position.is_cross else position.isolated + unrealised

@@ -14,13 +14,12 @@ from gateway.codec import encode as json
 from gateway.errors import NotNow
 from gateway.world import World
 from shm import account_rows, layout
-from shm.constants import USD_PLACES
+from shm.constants import MARKET_ORDERS_MAX, USD_PLACES
 from shm.units import format_decimal
 
 TRIES = 4096  # of some 40 ns, as for any row
 DAY_MS = 86_400_000
 SINGLE_TIER_MAX = 49  # a margin table with an id up to this is one tier: the id is its leverage
-MARKET_ORDERS_MAX = ((25, 15_000_000), (20, 5_000_000), (10, 2_000_000), (1, 500_000))  # leverage, USD
 
 
 class Contract(NamedTuple):

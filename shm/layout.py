@@ -370,7 +370,7 @@ CANDLE = record(  # under the market's bracket
 )
 CANDLE_HEAD = record(("count", "i8"))  # candles ever begun; the newest is in slot (count - 1) % CANDLES_KEPT
 
-# --- what gateways ask of the engine, and what it answers ----------------------------------------------------
+# --- what gateways ask of the engine, and what it answers ---------------------------------------------------
 
 COMMAND = record(
     ("sequence", "i8"),  # given by the engine, as is `time_ns`

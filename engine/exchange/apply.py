@@ -12,7 +12,7 @@ from engine.exchange.outcomes import answer, emit, seal, touch_account
 from engine.exchange.records import Kind
 from engine.exchange.state import FEE_ADDRESS, TINY, allocate
 from shm.codes import Ack, Ask, Command, Refusal
-from shm.constants import PERP_DECIMALS
+from shm.constants import LIMIT_ORDERS_MAX_TIMES, MARKET_ORDERS_MAX, PERP_DECIMALS
 from shm.kernel import copy_bytes, entry, inner
 from shm.layout import COMMAND, NO_ACCOUNT, NO_SLOT
 
@@ -22,7 +22,6 @@ SCHEDULE_AHEAD_MS = 5000
 SCHEDULES_A_DAY = 10
 OUTCOMES_AN_ORDER = 2
 OUTCOMES_A_COMMAND = 16
-VALUE_MAX_BY_LEVERAGE = ((25, 150_000_000), (20, 50_000_000), (10, 20_000_000), (0, 5_000_000))
 USD = 10**6
 
 _FEE_ADDRESS = np.frombuffer(FEE_ADDRESS, np.uint8)
@@ -247,9 +246,9 @@ def _add_market(state, command):
     row.price_unit, row.size_decimals = 10 ** (PERP_DECIMALS - decimals), decimals
     row.max_leverage, row.maker_rate, row.taker_rate = leverage, maker, taker
     row.reference_price, row.value_max = command.price, 0
-    for least, dollars in VALUE_MAX_BY_LEVERAGE:
+    for least, dollars in MARKET_ORDERS_MAX:
         if row.value_max == 0 and leverage >= least:
-            row.value_max = dollars * USD
+            row.value_max = dollars * LIMIT_ORDERS_MAX_TIMES * USD
     copy_bytes(row.name, command.text)
     tell_market(state, market)
     return Refusal.NONE

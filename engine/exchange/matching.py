@@ -12,13 +12,13 @@ from engine.exchange.outcomes import answer, emit
 from engine.exchange.records import Kind
 from shm import index
 from shm.codes import NAMES, REFUSED_AS, Ack, Ask, Flag, Refusal, Side, Status, Tif
+from shm.constants import LIMIT_ORDERS_MAX_TIMES
 from shm.kernel import copy_bytes, inner
 from shm.layout import NO_SLOT
 
 QUANTITY_MAX = PRICE_MAX = 10**15
 FIGURES = 10**5  # a price has at most five significant figures, or is whole dollars
 VALUE_MIN = 10 * 10**6
-MARKET_VALUE_PART = 10  # a market order may be worth a tenth of the largest limit order
 ORDERS_MIN, ORDERS_MAX = 1000, 5000  # open orders of an account
 ORDER_VOLUME = 5_000_000 * 10**6  # traded, for each open order above ORDERS_MIN
 TRADE_BITS = 50
@@ -53,7 +53,7 @@ def judge(state, command, account, replaced):
         return Refusal.SIZE, 0
     if not is_legal_price(price, market.price_unit):
         return Refusal.PRICE, 0
-    value_max = market.value_max // MARKET_VALUE_PART if command.tif == Tif.MARKET else market.value_max
+    value_max = market.value_max // LIMIT_ORDERS_MAX_TIMES if command.tif == Tif.MARKET else market.value_max
     if price > value_max // quantity:
         return Refusal.VALUE_MAX, 0
     closable = _closable(position.size, command.side)

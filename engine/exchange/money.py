@@ -11,12 +11,12 @@ from engine.exchange.records import Kind
 from engine.exchange.signers import find_account, judge_new, make_account
 from engine.exchange.state import FEE_ACCOUNT
 from shm.codes import Ask, Ledger, Refusal, Side
+from shm.constants import LEVERAGE_DEFAULT
 from shm.kernel import copy_bytes, inner
 from shm.layout import NO_ACCOUNT, NO_SLOT
 
 AMOUNT_MAX = 10**15  # of one transfer
 CASH_MAX = 10**17  # of one account: times the highest leverage it is still far from 2**63
-LEVERAGE_DEFAULT = 20
 RATE_UNIT = 10**6  # rates are in millionths of a notional
 _WORD_MAX = 2**62
 

@@ -6,15 +6,16 @@ from hypothesis import strategies as st
 from numba import njit
 
 from engine.exchange import money
-from engine.exchange.apply import RATE_MAX, USD, VALUE_MAX_BY_LEVERAGE
+from engine.exchange.apply import RATE_MAX, USD
 from engine.exchange.records import MARKET
+from shm.constants import LIMIT_ORDERS_MAX_TIMES, MARKET_ORDERS_MAX
 
 share = money.share.py_func
 fees_of = njit(lambda markets, notional: money.fees_of(markets[0], notional))
 margin_of = njit(lambda entry, buys, sells, leverage: money.margin_of(entry, buys, sells, leverage))
 WIDE = st.integers(1, 2**62 - 1)
 RATES = st.integers(-RATE_MAX, RATE_MAX)
-VALUE_MAX = max(dollars for _, dollars in VALUE_MAX_BY_LEVERAGE) * USD
+VALUE_MAX = max(dollars for _, dollars in MARKET_ORDERS_MAX) * LIMIT_ORDERS_MAX_TIMES * USD
 
 
 @given(st.integers(0, 2**62), WIDE, WIDE)
