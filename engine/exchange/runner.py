@@ -31,6 +31,7 @@ BATCH_COMMANDS = 512  # taken and applied at once, under one look at the clock
 BLOCK_COMMANDS_MAX = 1 << 13
 PARK_SECONDS = 0.050  # the longest sleep: a heartbeat is due
 BEAT_NS = 50_000_000
+EPOCH_HEIGHTS = 1 << 32  # an exchange that begins anew counts its blocks from above those of all before it
 LOOK_NS = 1_000_000  # between two looks at the control socket while there is work
 COUNTERS = (
     "blocks", "commands", "operator_commands", "outcomes", "acks", "lost_acks", "sequence", "durable",
@@ -100,6 +101,7 @@ class Runner:
 
     def _begin(self) -> None:
         """Make the markets and the first deposits: block 1, and the world that shows it."""
+        self.core.heap["height"] = (self.settings.epoch - 1) * EPOCH_HEIGHTS
         facts = {"kept_in": self.kept.name, "lost_with": "this process"}
         _log("empty_exchange", {**facts, "markets": len(self.settings.markets)})
         for command in _genesis(self.settings):

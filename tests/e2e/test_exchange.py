@@ -210,7 +210,9 @@ def test_a_killed_engine_begins_an_empty_exchange_and_clients_are_told(tmp_path)
         assert funded["marginSummary"]["accountValue"] == "100000.0"
         assert len(exchange.logged("empty_exchange")) == 2
         exchange.deposit(trader.address)
-        assert "resting" in trader.order(True, 0.001, 90_000)
+        with Client(exchange.port, {"type": "orderUpdates", "user": trader.address}) as client:
+            assert "resting" in trader.order(True, 0.001, 90_000)
+            until(lambda: client.of("orderUpdates"), "heights of a new exchange are not old news")
 
 
 def test_an_order_that_the_engine_is_silent_about_is_called_unknown_and_can_be_looked_up(exchange):
