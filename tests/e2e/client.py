@@ -46,6 +46,7 @@ class Client(threading.Thread):
         self.snapshots = 0
         self.local_port = 0  # of the present connection
         self.closed_with: int | None = None  # the code of the last close
+        self.closed_because = ""
         self.fault: BaseException | None = None
         self._socket: ClientConnection | None = None
         self._ending = False
@@ -109,6 +110,7 @@ class Client(threading.Thread):
                     self._take(json.loads(self._socket.recv()))
             except ConnectionClosed as closed:
                 self.closed_with = closed.rcvd.code if closed.rcvd else None
+                self.closed_because = closed.rcvd.reason if closed.rcvd else ""
 
     def _take(self, message: Message) -> None:
         if message["channel"] == "l4Book":
