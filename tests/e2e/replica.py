@@ -97,3 +97,10 @@ class Replica:
             ]
             for side in "BA"
         ]
+
+    def depth(self) -> tuple[tuple[Best, ...], ...]:
+        """(bids, asks): all levels, best first."""
+        return tuple(
+            tuple(self._level(side, price) for price in sorted(self.queues[side], reverse=side == "B"))
+            for side in "BA"
+        )
