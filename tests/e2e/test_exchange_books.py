@@ -228,7 +228,7 @@ def compare_frames(heard, segments):
         if books:
             assert depth_of(data) in (books if channel == "l2Book" else map(touch, books)), (channel, data)
             compared[channel] += 1
-    assert min(compared["l2Book"], compared["bbo"]) > 100, compared
+    assert min(compared["l2Book"], compared["bbo"]) > 10, compared
 
 
 def books_at(segments, time_ms):
