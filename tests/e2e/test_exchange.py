@@ -211,6 +211,7 @@ def test_a_killed_engine_begins_an_empty_exchange_and_clients_are_told(tmp_path)
         assert len(exchange.logged("empty_exchange")) == 2
         exchange.deposit(trader.address)
         with Client(exchange.port, {"type": "orderUpdates", "user": trader.address}) as client:
+            until(lambda: client.of("subscriptionResponse"), "a subscription")
             assert "resting" in trader.order(True, 0.001, 90_000)
             until(lambda: client.of("orderUpdates"), "heights of a new exchange are not old news")
 

@@ -128,7 +128,7 @@ def test_all_books_are_one_book_under_load_and_through_laps(request, exchange, l
     for _ in range(SOAK_LAPS if request.config.getoption("--soak") else LAPS):
         watch(truth, load)
         laps, snapshots = stopped.laps, stopped.client.snapshots
-        overrun(exchange, lambda: truth.events, 2 * EVENTS)
+        overrun(exchange, lambda: truth.events, EVENTS + EVENTS // 8)
         exchange.wait(lambda laps=laps: stopped.laps > laps, "word of the lap")
         exchange.wait(lambda seen=snapshots: stopped.client.snapshots > seen, "a new snapshot")
     watch(truth, load)
