@@ -42,8 +42,8 @@ from gateway.world import World
 from shm import broadcast, layout, region, rows, seqlock, spsc, stats, wait
 
 BACKLOG = 4096  # connections that the kernel holds for us
-DRAIN_SECONDS = 1.0
-ANSWER_SECONDS = 0.15  # for the engine, before that
+DRAIN_SECONDS = 0.85
+ANSWER_SECONDS = 0.15  # for the engine, before that: together less than the 1.2 that the supervisor waits
 TURN_SECONDS = 0.05  # the longest sleep: the bell may not be known to the engine yet
 RETRY_SECONDS = 0.005  # while something could not be read
 TICK_NS = 500_000_000
