@@ -330,12 +330,14 @@ class World:
 
     def trades_json(self, trades: Array) -> bytes:
         out = self._room(len(trades))
-        return self._text(encode.write_trades(out, 0, trades, len(trades), self.arrays["markets"]))
+        whole = np.ascontiguousarray(trades)  # a reversed one would be compiled for, while clients wait
+        return self._text(encode.write_trades(out, 0, whole, len(whole), self.arrays["markets"]))
 
     def fills_json(self, fills: Array) -> bytes:
         arrays = self.arrays
         out = self._room(len(fills))
-        return self._text(encode.write_fills(out, 0, fills, len(fills), arrays["markets"], arrays["names"]))
+        whole = np.ascontiguousarray(fills)  # likewise
+        return self._text(encode.write_fills(out, 0, whole, len(whole), arrays["markets"], arrays["names"]))
 
     def candles_json(self, candles: Array, ends_ms: Array, market: int, interval: str) -> bytes:
         """Candles (CANDLE[]) of a market and interval, joined by commas. ends_ms: the last of each."""
