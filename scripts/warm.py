@@ -41,6 +41,7 @@ MODULES = [
     "engine.follow.join",
     "engine.exchange.doors",
     "engine.exchange.durable",
+    "engine.exchange.snapshot",
     "gateway.interest",
     "gateway.door",
     "shm.region",

@@ -24,7 +24,7 @@ ORDER = {  # a module imports only what stands before it in its package; a new f
     "engine": "state book history publish apply image verify "
     "exchange.records exchange.state exchange.outcomes exchange.signers exchange.money exchange.cloids "
     "exchange.matching exchange.ahead exchange.apply exchange.candles exchange.world exchange.project "
-    "exchange.doors exchange.durable exchange.runner exchange.__main__ "
+    "exchange.snapshot exchange.doors exchange.durable exchange.runner exchange.__main__ "
     "follow.records follow.scan follow.intern follow.events follow.decode follow.snapshot follow.parse "
     "follow.tail follow.join follow.bootstrap follow.meta follow.checkpoint follow.check follow.watch "
     "follow.follower follow.runner follow.__main__",
