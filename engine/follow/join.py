@@ -10,6 +10,9 @@ Streaming lines of one block stand alone, so a line that was written twice, or r
 was replaced or shrank, cannot be told by its block: each row leaves a fingerprint for as long as it can come
 again. Rows of a block already applied that leave a new one came too late; a fill among them must find that a
 diff of its block has changed the order that rested, or that diff is lost.
+
+Books do not wait for fills for ever, and no fill is dropped for it: those of a by-block line that comes after
+its block was handed out without it go out with the next block.
 """
 
 from typing import NamedTuple
@@ -31,14 +34,17 @@ JUMP_BLOCKS = 4096  # a line so far ahead is believed when the next one agrees
 PASS_NS = 500_000_000  # streaming: how long a block waits for a stream that has shown nothing after it
 FILLS_PASS_NS = 50_000_000  # fills are late or absent more often, and can follow in the next block
 IDLE_NS = 1_000_000_000  # streaming: no news from any stream for so long ends the newest block
-STALL_NS = 5_000_000_000  # a fills stream that is silent for so long while the others go on is done without
+STALL_NS = 5_000_000_000  # a fills stream that is silent for so long while the others go on is not waited for
+OWED_BLOCKS = 4096  # by-block: so many blocks that were handed out without their fills are remembered
 
 _EMPTY = {Kind.STATUSES: np.zeros(0, EVENT), Kind.DIFFS: np.zeros(0, EVENT), Kind.FILLS: np.zeros(0, FILL)}
 _NEEDED = (Kind.STATUSES, Kind.DIFFS)
-_CHANGED = len(Kind)  # beside the streams' fingerprints: the oids that a block's diffs have changed
+# beside the streams' fingerprints:
+_CHANGED = len(Kind)  # the oids that a block's diffs have changed
+_OWED = _CHANGED + 1  # by-block: one row for a block whose fills are still to come
 
 FINGERPRINT = record(("height", "i8"), ("kind", "i8"), ("row", "u8"))
-_NONE = np.zeros(0, np.uint64)
+_NONE, _NO_ROW = np.zeros(0, np.uint64), np.zeros(1, np.uint64)
 _SHIFT = np.uint64(29)
 _HIGH_HALF = np.uint64(32)  # of a fingerprint, where every bit of the row has come through
 _MIX = 0x9E3779B97F4A7C15
@@ -75,7 +81,7 @@ class _Stream:
         self.parts: dict[int, Part] = {}
         self.record_count = 0
         self.seen = 0  # highest block believed
-        self.seen_ns = 0  # when the last line came
+        self.seen_ns = 0  # when the last line came, or else the first of any stream
         self.passed_ns = 0  # when it first went past the block that is next
         self.suspect: Part | None = None  # a jump that nobody has confirmed yet
         self.held = False  # the end of an earlier line is still to come
@@ -87,7 +93,7 @@ class Join:
     height    last block already applied
     by_block  whether every stream has a line for every block
     base      the height whose state came as a whole: lines of blocks up to it are in there already
-    recent    FINGERPRINT[]: of an earlier join, to go on from (streaming)
+    recent    FINGERPRINT[]: of an earlier join, to go on from
     """
 
     def __init__(self, height: int, by_block: bool, base: int = 0, recent: np.ndarray | None = None):
@@ -116,6 +122,8 @@ class Join:
     def add(self, kind: Kind, part: Part, now_ns: int) -> None:
         """Take one stream's part of a block; a wild block number waits for a second opinion."""
         stream = self._streams[kind]
+        for other in self._streams.values():
+            other.seen_ns = other.seen_ns or now_ns
         stream.seen_ns = now_ns
         if stream.suspect is not None:
             suspect, stream.suspect = stream.suspect, None
@@ -151,7 +159,10 @@ class Join:
             stream.record_count += sum(map(len, part.records))
 
     def _on_late(self, kind: Kind, part: Part) -> None:
-        """Streaming: rows of a block already applied are repeats, or they came too late."""
+        """Rows of a block already applied are repeats, or they came too late."""
+        if self.by_block and kind == Kind.FILLS and self._recent.pop((part.height, _OWED), None) is not None:
+            self._late[kind] += part.records
+            return
         if self.by_block or part.height <= self.base or self.height - part.height >= REORDER_BLOCKS:
             self.repeats += 1
             return
@@ -173,7 +184,7 @@ class Join:
         self._recent[height, kind] = np.concatenate([held, rows])
 
     def recent(self) -> np.ndarray:
-        """FINGERPRINT[] of the blocks whose lines can still come again (streaming)."""
+        """FINGERPRINT[] of the blocks whose lines can still come, or come again."""
         rows = sum(map(len, self._recent.values()))
         out, at = np.zeros(rows, FINGERPRINT), 0
         for (height, kind), held in self._recent.items():
@@ -185,7 +196,7 @@ class Join:
     @property
     def owes(self) -> bool:
         """Whether rows that came too late still wait for a block to go out with."""
-        return bool(self.late_diffs) or any(self._late.values())
+        return bool(self.late_diffs) or any(len(rows) for late in self._late.values() for rows in late)
 
     def next(self, now_ns: int) -> Block | None:
         """Hand out the next block if it is whole, or if the rest of it will not come."""
@@ -261,6 +272,8 @@ class Join:
                 rows = self._first_of_each(height, kind, rows)
             records[kind] = _joined([*self._late[kind], rows], rows)
             self._late[kind] = []
+        if self.by_block and Kind.FILLS in missing:
+            self._owe_fills(height)
         time_ns = max(times)
         return Block(
             height,
@@ -271,6 +284,11 @@ class Join:
             missing,
             skipped,
         )
+
+    def _owe_fills(self, height: int) -> None:
+        self._note(height, _OWED, _NO_ROW)
+        if len(self._recent) > OWED_BLOCKS:
+            del self._recent[next(iter(self._recent))]
 
     def _first_of_each(self, height: int, kind: Kind, rows: np.ndarray) -> np.ndarray:
         """The rows without those that repeat an earlier one. Their fingerprints are kept for a while."""

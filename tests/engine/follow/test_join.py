@@ -12,6 +12,7 @@ from engine.follow.join import (
     IDLE_NS,
     JUMP_BLOCKS,
     LEAD_BLOCKS,
+    OWED_BLOCKS,
     PASS_NS,
     REORDER_BLOCKS,
     REORDER_NS,
@@ -174,13 +175,43 @@ def test_by_block_a_missing_block_is_said_after_a_time():
 def test_by_block_fills_that_stall_are_done_without_and_the_others_are_not():
     join = Join(START, by_block=True)
     for kind in (S, D):
-        join.add(kind, part(kind, START + 1, 1), STALL_NS + 2)
-    assert join.next(STALL_NS) is None
-    assert join.next(STALL_NS + 3).missing == (F,)
+        join.add(kind, part(kind, START + 1, 1), 3 * STALL_NS)
+    assert join.next(4 * STALL_NS) is None, "it may be about to say its first word"
+    assert join.next(4 * STALL_NS + 1).missing == (F,)
+    join.add(S, part(S, START + 2, 1), 4 * STALL_NS + 2)
+    join.add(D, part(D, START + 2, 1), 4 * STALL_NS + 2)
+    assert join.next(4 * STALL_NS + 3).missing == (F,), "who has never said a word is not waited for again"
     join = Join(START, by_block=True)
     for kind in (S, F):
         join.add(kind, part(kind, START + 1, 1), 1)
     assert join.next(100 * STALL_NS) is None, "a book without its diffs is none"
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_by_block_fills_that_come_after_their_block_go_out_with_the_next_one_and_once(restarted):
+    join = Join(START, by_block=True)
+    for height in (START + 1, START + 2):
+        for kind in (S, D):
+            join.add(kind, part(kind, height, height), MS)
+    assert [block.missing for block in all_next(join, STALL_NS + 2 * MS)] == [(F,), (F,)]
+    if restarted:
+        join = Join(join.height, by_block=True, base=START, recent=join.recent())
+    for height in (START + 1, START + 1, START, START + 2, START + 3):
+        join.add(F, part(F, height, height), STALL_NS + 3 * MS)
+    assert join.owes and join.repeats == 2
+    for kind in (S, D):
+        join.add(kind, part(kind, START + 3, 9), STALL_NS + 3 * MS)
+    block = join.next(STALL_NS + 3 * MS)
+    assert orders(block) == [[9], [9], [START + 1, START + 2, START + 3]] and not join.owes
+
+
+def test_by_block_what_is_remembered_of_owed_fills_is_bounded():
+    join = Join(START, by_block=True)
+    for height in range(START + 1, START + OWED_BLOCKS + 11):
+        for kind in (S, D):
+            join.add(kind, part(kind, height, height), MS)
+        assert join.next(2 * STALL_NS).height == height
+    assert set(join.recent()["height"]) == set(range(START + 11, START + OWED_BLOCKS + 11))
 
 
 def test_streaming_a_block_waits_for_a_stream_that_is_behind_but_not_for_ever():
