@@ -21,8 +21,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from scripts import caches, instance
 from scripts import config as configuration
-from scripts import instance, warm
 from scripts.config import Config
 
 EXIT_NOT_DONE, EXIT_REFUSED, EXIT_BUSY = 1, 2, 75
@@ -193,7 +193,7 @@ def _cores(text: str | None) -> dict[str, Any]:
 def version() -> str:
     """Of the checkout this runs from, or else of the installed package."""
     with suppress(OSError, KeyError):
-        return str(tomllib.loads((warm.ROOT / "pyproject.toml").read_text())["project"]["version"])
+        return str(tomllib.loads((caches.ROOT / "pyproject.toml").read_text())["project"]["version"])
     with suppress(metadata.PackageNotFoundError):
         return metadata.version("ringside")
     return "of unknown version"

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from scripts import instance, log, operator, screen, warm
+from scripts import caches, instance, log, operator, screen
 from scripts.config import Config
 from scripts.instance import Instance
 from scripts.supervisor import Plan, Supervisor
@@ -27,8 +27,8 @@ Prepare = Callable[[Instance, int], Plan]  # with the port that was reserved
 def run(config: Config, version: str, prepare: Prepare) -> int:
     """Run until a signal ends it; give the exit code (see cli). Raises instance.Busy, OSError."""
     os.umask(0o077)
-    if (warm.ROOT / "pyproject.toml").exists():  # a checkout, which has a place for compiled kernels
-        os.environ.setdefault("NUMBA_CACHE_DIR", str(warm.cache_directory()))
+    if (caches.ROOT / "pyproject.toml").exists():  # a checkout, which has a place for compiled kernels
+        os.environ.setdefault("NUMBA_CACHE_DIR", str(caches.directory()))
     mine = Instance(Path(config.data))
     try:
         with instance.reserve(config.gateway.host, config.gateway.port) as holder:

@@ -1,28 +1,19 @@
-"""Compile the kernels before the first order needs them, into a cache that belongs to exactly these sources.
+"""Compile the kernels before the first order needs them, into the cache of exactly these sources.
 
-Numba's own cache does not notice that a callee in another file has changed, and would go on with the old
-machine code. So the cache's directory is named by a digest of all that the machine code depends on; a changed
-source is a new directory, and the old ones are pruned.
-
-    python -m scripts.warm               compile what is not yet compiled, with a progress bar on a terminal
-    python -m scripts.warm --directory   print the directory that NUMBA_CACHE_DIR must name, and do nothing
+python -m scripts.warm               compile what is not yet compiled, with a progress bar on a terminal
+python -m scripts.warm --directory   print the directory that NUMBA_CACHE_DIR must name, and do nothing
 """
 
-import hashlib
 import importlib
+import json
 import multiprocessing
 import os
-import platform
-import shutil
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from importlib.metadata import version
-from pathlib import Path
 from typing import TextIO
 
-ROOT = Path(__file__).resolve().parents[1]
-CACHES = ROOT / ".cache" / "numba"
+from scripts import caches
 
 # A module with kernels defines `warm()`, which calls each entry point once, and has its line here: those that
 # take longest first, so that no processor waits at the end.
@@ -51,37 +42,7 @@ MODULES = [
     "shm.wait",
 ]
 
-PACKAGES = ["engine", "gateway", "shm"]
-COMPILER = ["llvmlite", "numba", "numpy"]
-KEPT_COUNT = 2  # caches: these sources, and those before them, for who goes back and forth between two
-KEPT_SECONDS = 3600  # a younger cache may be that of a process which still compiles
 BAR_CELLS = 24
-
-
-def sources(root: Path) -> list[Path]:
-    """All files whose text the machine code depends on, in a fixed order; this one holds the table."""
-    found = [path for package in PACKAGES for path in sorted((root / package).rglob("*.py"))]
-    return [*found, Path(__file__).resolve()]
-
-
-def cache_directory(root: Path = ROOT) -> Path:
-    """Name the cache of the sources as they are now. The directory need not exist."""
-    digest = hashlib.sha256()
-    for path in sources(root):
-        text = path.read_bytes()
-        digest.update(f"{path}\0{len(text)}\0".encode() + text)  # numba, too, tells files by their full paths
-    for name in COMPILER:
-        digest.update(f"{name} {version(name)}\0".encode())
-    digest.update(f"{platform.python_version()}\0{cpu_features()}".encode())
-    return root / ".cache" / "numba" / digest.hexdigest()[:32]
-
-
-def cpu_features() -> str:
-    """What this CPU can do: code for another one is of no use, if the checkout moves to it."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("flags"):
-            return line
-    return platform.machine()
 
 
 def compile_all(modules: list[str], out: TextIO, jobs: int = 1) -> None:
@@ -122,28 +83,22 @@ def show(done: int, count: int, name: str, out: TextIO) -> None:
     out.flush()
 
 
-def prune(caches: Path, now_seconds: float) -> None:
-    """Remove all but the newest caches, and none that was in use within the last hour."""
-    newest_first = sorted(caches.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in newest_first[KEPT_COUNT:]:
-        if now_seconds - path.stat().st_mtime > KEPT_SECONDS:
-            shutil.rmtree(path)
-
-
 def main() -> None:
-    directory = cache_directory()
+    cache = caches.directory()
     if sys.argv[1:] == ["--directory"]:
-        print(directory)
+        print(cache)
         return
-    if os.environ.get("NUMBA_CACHE_DIR") != str(directory):
-        sys.exit(f"warm: NUMBA_CACHE_DIR must be {directory}")
-    complete = directory / "complete"
-    directory.mkdir(parents=True, exist_ok=True)
+    if os.environ.get("NUMBA_CACHE_DIR") != str(cache):
+        sys.exit(f"warm: NUMBA_CACHE_DIR must be {cache}")
+    complete = cache / caches.COMPLETE
     if not complete.exists():
+        closures = caches.closures()
+        cache.mkdir(parents=True, exist_ok=True)
+        caches.inherit(cache, closures)
         compile_all(MODULES, sys.stderr, os.cpu_count() or 1)
-    complete.touch()
-    os.utime(directory)  # in use now, and so the newest
-    prune(CACHES, time.time())
+        complete.write_text(json.dumps(closures))
+    os.utime(cache)  # in use now, and so the newest
+    caches.prune(caches.CACHES, time.time())
 
 
 if __name__ == "__main__":

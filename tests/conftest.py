@@ -5,10 +5,10 @@ import os
 import hypothesis
 import pytest
 
-from scripts import warm
+from scripts import caches
 
 # Before a test imports numba, which reads it once: a cache of other sources would run other machine code.
-os.environ.setdefault("NUMBA_CACHE_DIR", str(warm.cache_directory()))
+os.environ.setdefault("NUMBA_CACHE_DIR", str(caches.directory()))
 
 # A deadline is a timed test; a shared machine misses it for reasons of its own.
 hypothesis.settings.register_profile("ringside", deadline=None, print_blob=True)

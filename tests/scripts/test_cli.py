@@ -4,7 +4,7 @@ import tomllib
 
 import pytest
 
-from scripts import cli, config, exchange, follow, instance, operator, warm
+from scripts import caches, cli, config, exchange, follow, instance, operator
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_the_version_is_that_of_the_project(capsys):
     with pytest.raises(SystemExit) as ended:
         cli.run(["--version"])
     assert ended.value.code == 0
-    project = tomllib.loads((warm.ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((caches.ROOT / "pyproject.toml").read_text())["project"]
     assert capsys.readouterr().out == f"ringside {project['version']}\n"
 
 
