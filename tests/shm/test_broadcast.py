@@ -373,20 +373,25 @@ def stepped_publisher(publish):
 
 
 def seen_while_publishing(publish_it, words, count, before):
-    """At each instruction of a publication of `count` items: the ring read from each position it may hold."""
+    """At each instruction of a publication of `count` items, or each seventh of a long one, and after the last:
+    the ring read from each position it may hold.
+    """
     stepped_publish = stepped_publisher(publish_it)
     stepped_publish(*ring(words=words), items(0, count, words), np.zeros(2, np.int64))
     header, slots = ring(words=words)
     broadcast.publish(header, slots, items(0, before, words), before)
     seen, out = [], np.zeros(CAPACITY, slots.dtype)
-    oldest = max(before - CAPACITY, 0)
+
+    def look():
+        for cursor in range(max(before - CAPACITY, 0), before + count):
+            got = broadcast.read(header, slots, cursor, out)
+            seen.append((cursor, got, out["words"][: max(got, 0)].tolist()))
+
     with single_step.Stepped(stepped_publish, header, slots, items(before, count, words)) as child:
         for instruction in child.steps():
-            if words > WORDS and instruction % 7 != 0:
-                continue
-            for cursor in range(oldest, before + count):
-                got = broadcast.read(header, slots, cursor, out)
-                seen.append((cursor, got, out["words"][: max(got, 0)].tolist()))
+            if words <= WORDS or instruction % 7 == 0:
+                look()
+        look()
     return seen
 
 
