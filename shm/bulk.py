@@ -1,14 +1,16 @@
-"""What a loop does as well, only slower: rows moved at once, and fetched before they are needed.
+"""What a loop does as well, only slower: rows moved at once, or fetched before they are needed; a checksum.
 
 Each is written as plain Python and has a compiled twin.
 """
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
 _TWIN = {"_nrt": False, "forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_CASTAGNOLI, _ONE, _WORD_BITS = np.uint64(0x82F63B78), np.uint64(1), 64
 _FOR_READING, _KEEP, _OF_DATA = 0, 3, 1  # what LLVM's prefetch wants to know
 
 
@@ -21,6 +23,14 @@ def shift(rows, to, of, count):
 
 def prefetch(rows, at):
     """Let the cache line in which rows[at] begins come nearer. `at` may be out of range."""
+
+
+def crc32c_word(crc, word):
+    """A CRC-32C (uint64, of which 32 bits are used) taken on over eight more bytes (uint64)."""
+    crc ^= word
+    for _ in range(_WORD_BITS):
+        crc = (crc >> _ONE) ^ (_CASTAGNOLI * (crc & _ONE))
+    return crc
 
 
 def _address(context, builder, kind, value, at):
@@ -54,6 +64,18 @@ def _prefetch(typingctx, rows, at):
     return types.void(rows, types.intp), codegen
 
 
+@intrinsic
+def _crc32c_word(typingctx, crc, word):
+    def codegen(context, builder, signature, args):
+        long = ir.IntType(64)
+        step = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(long, [long, long]), "llvm.x86.sse42.crc32.64.64"
+        )
+        return builder.call(step, args)
+
+    return types.uint64(types.uint64, types.uint64), codegen
+
+
 @overload(shift, jit_options=_TWIN)
 def _shift_compiled(rows, to, of, count):
     return lambda rows, to, of, count: _shift(rows, to, of, count)
@@ -62,3 +84,8 @@ def _shift_compiled(rows, to, of, count):
 @overload(prefetch, jit_options=_TWIN)
 def _prefetch_compiled(rows, at):
     return lambda rows, at: _prefetch(rows, at)
+
+
+@overload(crc32c_word, jit_options=_TWIN)
+def _crc32c_word_compiled(crc, word):
+    return lambda crc, word: _crc32c_word(crc, word)

@@ -22,6 +22,7 @@ ORDER = {  # a module imports only what stands before it in its package; a new f
     "shm": "constants codes kernel bulk units layout atomics seqlock spsc broadcast wait index rows "
     "account_rows region stats",
     "engine": "state book history publish apply image verify "
+    "journal.record journal.disk journal.reader journal.writer "
     "exchange.records exchange.state exchange.outcomes exchange.signers exchange.money exchange.cloids "
     "exchange.matching exchange.ahead exchange.apply exchange.candles exchange.world exchange.project "
     "exchange.snapshot exchange.doors exchange.durable exchange.runner exchange.__main__ "
@@ -42,7 +43,7 @@ ONLY_IN = {  # a library, and the only files that may import it
 }
 PURE = {  # modules that know no clock, no chance, no outside world
     "shm": "constants codes bulk units layout atomics seqlock spsc broadcast rows account_rows index",
-    "engine": "state book history publish apply image verify "
+    "engine": "state book history publish apply image verify journal.record "
     "exchange.records exchange.state exchange.outcomes exchange.signers exchange.money exchange.cloids "
     "exchange.matching exchange.ahead exchange.apply exchange.candles exchange.world exchange.project "
     "follow.records follow.scan follow.intern follow.events follow.decode follow.parse follow.join",

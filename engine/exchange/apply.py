@@ -47,6 +47,8 @@ def apply_commands(state, commands, count):
         heap.sequence, heap.time_ns = command.sequence, command.time_ns
         _apply(state, command)
         seal(state, first)
+        if command.kind == Command.END_BLOCK:
+            heap.block_digest = heap.digest
     return count
 
 
@@ -268,6 +270,8 @@ def _end_block(state, command):
     """Tell all that the block has touched as it stands now, and close it."""
     heap = state.heap[0]
     now_ms = command.time_ns // 1_000_000
+    if command.amount != 0 and command.amount != heap.block_digest and heap.diverged == 0:
+        heap.diverged, heap.diverged_digest = command.sequence, heap.block_digest
     if 0 < heap.schedule_ms <= now_ms:
         _fire_schedules(state, now_ms)
     for i in range(heap.touched_accounts):

@@ -18,6 +18,9 @@ HEAP = record(
     ("height", "i8"),  # blocks closed
     ("orders", "i8"),  # oids given
     ("digest", "i8"),  # over every outcome so far
+    ("block_digest", "i8"),  # as it stood when the last block had ended
+    ("diverged", "i8"),  # sequence of the first END_BLOCK that knew of another one; 0: none did
+    ("diverged_digest", "i8"),  # what the block's digest was here then
     ("schedule_ms", "i8"),  # the earliest of all scheduled cancels; 0: none
     ("action_code", "i8"),  # codes.Refusal of the action under way
     ("action_account", "i8"),  # who it is for

@@ -160,6 +160,7 @@ class Runner:
         began_ns, heap = time.monotonic_ns(), self.core.heap[0]
         if ends_block:
             self._batch[count] = _END_BLOCK[0]
+            self._batch[count]["amount"] = heap["block_digest"]
         batch = self._batch[: count + ends_block]
         stamp(batch, heap["sequence"], max(time.time_ns(), int(heap["time_ns"])))
         self.kept.push(batch)

@@ -310,3 +310,19 @@ def test_a_sub_account_is_led_by_its_master(scene):
     assert [order.account.address for order in scene.model.open.values()] == [sub]
     assert refusal(scene.ask(BOB, Kinds.NOOP, Ask.HAS_VAULT, vault=sub)) == Refusal.UNKNOWN_VAULT
     assert refusal(scene.ask(ANN, **move)) == Refusal.BALANCE  # 18 USD / 20 are in use
+
+
+def test_the_end_of_a_block_that_knows_of_another_past_is_noticed_once(scene):
+    heap = scene.state.heap[0]
+    scene.do(kind=Kinds.END_BLOCK)
+    told = int(heap["digest"])
+    assert told == heap["block_digest"]
+    scene.order(ANN, Side.BUY, 1000, 100_0000)
+    scene.do(kind=Kinds.END_BLOCK, amount=told)
+    scene.do(kind=Kinds.END_BLOCK)
+    assert heap["diverged"] == 0 and heap["block_digest"] != told
+    known = int(heap["block_digest"])
+    scene.do(kind=Kinds.END_BLOCK, amount=told)
+    assert (heap["diverged"], heap["diverged_digest"]) == (scene.sequence, known)
+    scene.do(kind=Kinds.END_BLOCK, amount=told)
+    assert heap["diverged"] == scene.sequence - 1

@@ -58,3 +58,22 @@ def test_bytes_are_the_same_only_if_all_are():
         other = one.copy()
         other[at] ^= 128
         assert not same(one, other)
+
+
+@njit
+def checksum(words):
+    crc = np.uint64(0xFFFFFFFF)
+    for word in words:
+        crc = bulk.crc32c_word(crc, word)
+    return crc ^ np.uint64(0xFFFFFFFF)
+
+
+@pytest.mark.parametrize("checksum", [checksum, checksum.py_func], ids=["compiled", "plain"])
+def test_a_checksum_is_the_one_that_everybody_knows(checksum):
+    for text, known in [  # of RFC 3720, B.4
+        (bytes(32), 0x8A9136AA),
+        (b"\xff" * 32, 0x62A8AB43),
+        (bytes(range(32)), 0x46DD794E),
+        (bytes(range(31, -1, -1)), 0x113FDB5C),
+    ]:
+        assert checksum(np.frombuffer(text, np.uint64)) == known
