@@ -373,8 +373,9 @@ def stepped_publisher(publish):
 
 
 def seen_while_publishing(publish_it, words, count, before):
-    """At each instruction of a publication of `count` items, or each seventh of a long one, and after the last:
-    the ring read from each position it may hold.
+    """The ring, read from each position it may hold, at every stop of a publication of `count` items.
+
+    It stops at each instruction, of long items at each seventh, and after the last.
     """
     stepped_publish = stepped_publisher(publish_it)
     stepped_publish(*ring(words=words), items(0, count, words), np.zeros(2, np.int64))
