@@ -1,7 +1,8 @@
 """What must hold between any two commands, whatever they were: of the engine's arrays, scanned from scratch.
 
-`check_sums` is a few sums over whole tables, cheap enough after every command of a small world. `check_all`
-walks every list and looks up every key. Both raise AssertionError, with what does not hold as its text.
+Each law is a loop over whole tables, with no memory of an earlier scan and none of the engine's own sums; it
+raises AssertionError with what does not hold as its text. Compiled, all of them take some fifty microseconds
+in a swarm's world, so `check_all` is called after every command and not now and then.
 """
 
 import numpy as np
@@ -17,200 +18,322 @@ from shm.layout import NO_ACCOUNT, NO_SLOT
 from tests.exchange.interpreted import state_for_kernels
 
 LEVERAGE_DEFAULT = 20
+CASH_MOST = 10**18  # far from 2**63, and far above what anybody is ever given
+VALUES_MOST = (
+    10**12,
+    10**15,
+)  # a price times a quantity: of one order at most 150,000,000 USD; a size or price
+ORDERS_LEAST, ORDERS_MOST, ORDER_VOLUME = 1000, 5000, 5 * 10**12
+FIGURES = 10**5
+
+# A wrong link is an IndexError, and not the end of the process.
+scan = njit(cache=True, boundscheck=True)
+law = njit(boundscheck=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
-@njit
-def _find_cloid(state, account, cloid):
-    return cloids.find(state, account, cloid)
+def check_all(state: State) -> int:
+    """Every law, of everything. Return a sum over the open orders: of the same orders, the same sum."""
+    return int(_scan(state_for_kernels(state))) % 2**64
 
 
-def check_sums(state: State) -> None:
-    """Money is conserved, positions cancel out, books are not crossed, and no order slot is lost."""
-    markets, accounts, positions = state.markets, state.accounts, state.positions
-    heap, status = state.heap[0], state.status[0]
-    held = positions.reshape(len(accounts), len(markets))
-    assert (held["size"].sum(axis=0) == 0).all(), "positions of a market sum to zero"
-    longs = np.maximum(held["size"], 0).sum(axis=0)
-    assert (longs == markets["open_interest"]).all(), "open interest is the sum of longs"
-    wealth = accounts["cash"].sum() + positions["isolated"].sum() - positions["entry"].sum()
-    assert wealth == accounts["deposited"].sum(), "money is what came in less what went out"
-    realised = held["realised"].sum(axis=1)
-    assert (realised == accounts["realised"]).all(), "an account realises what its positions do"
-    assert positions["realised"].sum() == positions["entry"].sum(), "what one side won the other lost or owes"
-    taken = accounts["fees"].sum()
-    assert taken >= 0, "rebates never exceed fees"
-    assert (held["used"].sum(axis=1) == accounts["used"]).all(), "an account uses what its positions use"
-    assert (positions["entry"][positions["size"] == 0] == 0).all(), "no position, no entry"
-    assert (np.sign(positions["entry"]) == np.sign(positions["size"])).all(), (
-        "an entry is on its position's side"
-    )
-    assert (positions["isolated"][positions["size"] == 0] == 0).all(), "no position, no money set aside"
-    assert (positions["isolated"] >= 0).all(), "money set aside is not a debt"
-    assert accounts["order_count"].sum() == status["order_count"], "accounts count all orders"
-    assert markets["order_count"].sum() == status["order_count"], "markets count all orders"
-    assert heap["free_orders"] + status["order_count"] == len(state.orders), "a slot is free or used"
-    _check_touch(state)
+def mark_of(oid, account, market, side, price, quantity):
+    """What an open order adds to that sum, which is taken modulo 2**64."""
+    return (
+        oid * 0x9E3779B97F4A7C1 ^ price * 0x2545F4914F6CDD1 ^ quantity * 0x5851F42D4C957F2
+        ^ (account << 20 | market << 1 | side)
+    )  # fmt: skip
 
 
-def _check_touch(state):
-    for market in range(state.status[0]["market_count"]):
-        bid, ask = (state.sides[2 * market + side] for side in (Side.BUY, Side.SELL))
-        if bid["count"] > 0 and ask["count"] > 0:
-            best = [state.levels[side["offset"] + side["count"] - 1]["price"] for side in (bid, ask)]
-            assert best[0] < best[1], f"market {market} is crossed: {best}"
+_mark_of = njit(mark_of)
 
 
-def check_all(state: State) -> None:
-    """Everything, each table against the others."""
-    check_sums(state)
-    live = np.flatnonzero(state.orders["state"] != OrderState.FREE)
-    _check_orders(state, live)
-    _check_free_slots(state, live)
-    _check_books(state, live)
+@scan
+def _scan(state):
+    _check_positions(state)
+    _check_accounts(state)
+    _check_margin(state)
+    _check_slots(state)
+    _check_books(state)
     _check_extents(state)
-    _check_lists_of_accounts(state, live)
-    _check_indexes(state, live)
-    _check_margin(state, live)
+    _check_lists_of_accounts(state)
+    _check_indexes(state)
     _check_signers(state)
-    due = state.accounts["schedule_ms"][state.accounts["schedule_ms"] > 0]
-    assert len(due) == 0 or 0 < state.heap[0]["schedule_ms"] <= due.min(), "the next schedule is known"
+    return _check_orders(state)
 
 
-def _check_orders(state, live):
-    orders = state.orders[live]
-    assert (orders["state"] == OrderState.RESTING).all()
-    assert len(np.unique(orders["order"])) == len(orders), "an oid is open once"
-    assert (orders["order"] <= state.heap[0]["orders"]).all() and (orders["order"] > 0).all()
-    assert ((orders["quantity"] > 0) & (orders["quantity"] <= orders["original"])).all(), "what remains"
-    assert np.isin(orders["tif"], (Tif.GTC, Tif.ALO)).all(), "only Gtc and Alo rest"
-    sizes = state.positions["size"][orders["account"] * len(state.markets) + orders["market"]]
-    reduces = orders["flags"] & Flag.REDUCE_ONLY != 0
-    against = np.where(orders["side"] == Side.BUY, -sizes, sizes)
-    assert (against[reduces] > 0).all(), "a reduce-only order has something to reduce"
+# --- money --------------------------------------------------------------------------------------------------
 
 
-def _check_free_slots(state, live):
-    free = state.free_orders[: state.heap[0]["free_orders"]]
-    assert sorted([*free, *live]) == list(range(len(state.orders))), "a slot is free or used, once"
+@law
+def _check_positions(state):
+    """Positions of a market cancel out; an account realises and uses what its positions do."""
+    markets, entries, realised_by_all = len(state.markets), 0, 0
+    sizes, longs = np.zeros(markets, np.int64), np.zeros(markets, np.int64)
+    for account in range(len(state.accounts)):
+        realised, used = 0, 0
+        for market in range(markets):
+            held = state.positions[account * markets + market]
+            sizes[market] += held.size
+            longs[market] += max(held.size, 0)
+            realised += held.realised
+            used += held.used
+            entries += held.entry
+            if held.size == 0:
+                assert held.entry == 0, "no position, no entry"
+                assert held.isolated == 0, "no position, no money set aside"
+            else:
+                assert (held.entry > 0) == (held.size > 0) and held.entry != 0, (
+                    "an entry is on its position's side"
+                )
+            assert held.isolated >= 0, "money set aside is not a debt"
+        assert realised == state.accounts[account].realised, "an account realises what its positions do"
+        assert used == state.accounts[account].used, "an account uses what its positions use"
+        realised_by_all += realised
+    for market in range(markets):
+        assert sizes[market] == 0, "positions of a market sum to zero"
+        assert longs[market] == state.markets[market].open_interest, "open interest is the sum of longs"
+    assert realised_by_all == entries, "what one side won the other lost or owes"
 
 
-def _check_books(state, live):
+@law
+def _check_accounts(state):
+    """An account's money is what it was given, won and paid. The fee account has all fees, no debt."""
+    fees, markets = 0, len(state.markets)
+    for account in range(state.status[0].account_count):
+        fees += state.accounts[account].fees
+    assert fees >= 0, "rebates never exceed fees"
+    next_ms = state.heap[0].schedule_ms
+    for account in range(state.status[0].account_count):
+        row = state.accounts[account]
+        aside = 0
+        for market in range(markets):
+            aside += state.positions[account * markets + market].isolated
+        due = row.deposited + row.realised - row.fees + (fees if account == 0 else 0)
+        assert row.cash + aside == due, "money is what came in, was won and was paid in fees"
+        assert -CASH_MOST < row.cash < CASH_MOST, "no sum comes near the end of its word"
+        limit = min(ORDERS_MOST, ORDERS_LEAST + row.volume // ORDER_VOLUME)
+        assert row.order_count <= limit and row.reduce_count <= row.order_count, "open orders have a limit"
+        if row.schedule_ms > 0:
+            assert 0 < next_ms <= row.schedule_ms, "the next schedule is known"
+
+
+@law
+def _check_margin(state):
+    """Each position counts its open orders, and the margin of both."""
+    markets = len(state.markets)
+    buys, sells = np.zeros(len(state.positions), np.int64), np.zeros(len(state.positions), np.int64)
+    for slot in range(len(state.orders)):
+        order = state.orders[slot]
+        if order.state != OrderState.FREE and order.flags & Flag.REDUCE_ONLY == 0:
+            at = order.account * markets + order.market
+            if order.side == Side.BUY:
+                buys[at] += order.price * order.quantity
+            else:
+                sells[at] += order.price * order.quantity
+    for at in range(len(state.positions)):
+        held = state.positions[at]
+        assert held.buys == buys[at] and held.sells == sells[at], "a position knows the orders beside it"
+        leverage = held.leverage
+        if leverage == 0:
+            leverage = min(LEVERAGE_DEFAULT, max(state.markets[at % markets].max_leverage, 1))
+        largest = max(held.entry + buys[at], sells[at] - held.entry, 0)
+        assert (held.used - 1) * leverage < largest <= held.used * leverage, "margin in use, rounded up"
+
+
+# --- orders -------------------------------------------------------------------------------------------------
+
+
+@law
+def _check_orders(state):
+    """Every open order is one that may be open. Return the sum of their marks."""
+    markets, count, marks = len(state.markets), 0, 0
+    for slot in range(len(state.orders)):
+        order = state.orders[slot]
+        if order.state == OrderState.FREE:
+            continue
+        count += 1
+        assert order.state == OrderState.RESTING
+        assert 0 < order.order <= state.heap[0].orders, "an oid that was given"
+        assert 0 < order.quantity <= order.original <= VALUES_MOST[1], "what remains"
+        assert order.tif == Tif.GTC or order.tif == Tif.ALO, "only Gtc and Alo rest"
+        assert _is_legal(order.price, state.markets[order.market].price_unit), "a price of five figures"
+        assert order.original <= state.markets[order.market].value_max // order.price, "not too large"
+        if order.flags & Flag.REDUCE_ONLY:
+            size = state.positions[order.account * markets + order.market].size
+            assert (size < 0) if order.side == Side.BUY else (size > 0), (
+                "a reduce-only order has something to reduce"
+            )
+        marks += _mark_of(order.order, order.account, order.market, order.side, order.price, order.quantity)
+    assert count == state.status[0].order_count, "all orders are counted"
+    return marks
+
+
+@law
+def _is_legal(price, unit):
+    step = 1
+    while price >= FIGURES * step:
+        step *= 10
+    return 0 < price <= VALUES_MOST[1] and (price % unit == 0 or price % step == 0)
+
+
+@law
+def _check_slots(state):
+    """A slot is free or used, once."""
+    seen, free = np.zeros(len(state.orders), np.uint8), state.heap[0].free_orders
+    assert 0 <= free <= len(state.orders)
+    for at in range(free):
+        seen[state.free_orders[at]] += 1
+    for slot in range(len(state.orders)):
+        seen[slot] += state.orders[slot].state != OrderState.FREE
+        assert seen[slot] == 1, "a slot is free or used, once"
+
+
+@law
+def _check_books(state):
+    """Sides stand in order and are not crossed; each order waits in one queue; counts and sums are theirs."""
     seen = 0
-    for row, side in enumerate(state.sides):
-        levels = state.levels[side["offset"] : side["offset"] + side["count"]]
-        rising = np.diff(levels["price"]) * (1 if row % 2 == Side.BUY else -1)
-        assert (rising > 0).all(), "levels stand in order, the touch at the end"
-        count = sum(_check_queue(state, level, row) for level in levels)
-        assert count == side["order_count"], "a side counts its orders"
-        seen += count
-    assert seen == len(live), "every open order stands in one queue"
+    for market in range(len(state.markets)):
+        in_market = 0
+        for side in range(2):
+            row = state.sides[2 * market + side]
+            in_side = 0
+            for at in range(row.offset, row.offset + row.count):
+                in_side += _walk_queue(state, state.levels[at], market, side)
+                if at > row.offset:
+                    rises = state.levels[at].price > state.levels[at - 1].price
+                    same = state.levels[at].price == state.levels[at - 1].price
+                    assert not same and rises == (side == Side.BUY), "levels stand in order, the touch last"
+            assert in_side == row.order_count, "a side counts its orders"
+            in_market += in_side
+        assert in_market == state.markets[market].order_count, "a market counts its orders"
+        seen += in_market
+        bids, asks = state.sides[2 * market + Side.BUY], state.sides[2 * market + Side.SELL]
+        if bids.count > 0 and asks.count > 0:
+            bid = state.levels[bids.offset + bids.count - 1].price
+            assert bid < state.levels[asks.offset + asks.count - 1].price, "a book is not crossed"
+    assert seen == state.status[0].order_count, "every open order stands in one queue"
 
 
-def _check_queue(state, level, row):
-    """Walk a level's queue; return how many orders wait in it."""
-    prior, slot, total, count, oid = NO_SLOT, level["head"], 0, 0, 0
+@law
+def _walk_queue(state, level, market, side):
+    """Return how many orders wait at the level."""
+    prior, slot, total, count, oid = NO_SLOT, level.head, 0, 0, 0
     while slot != NO_SLOT:
         order = state.orders[slot]
-        assert order["prior"] == prior, "a queue is linked both ways"
-        assert order["price"] == level["price"] and 2 * order["market"] + order["side"] == row
-        assert order["order"] > oid, "first come, first in the queue"
-        oid, total, count = order["order"], total + order["quantity"], count + 1
-        prior, slot = slot, order["next"]
-    assert (level["tail"], level["quantity"], level["count"]) == (prior, total, count), (
-        "a level sums its orders"
-    )
+        assert order.prior == prior, "a queue is linked both ways"
+        assert order.price == level.price and order.market == market and order.side == side
+        assert order.order > oid, "first come, first in the queue"
+        oid, total, count = order.order, total + order.quantity, count + 1
+        prior, slot = slot, order.next
+    assert level.tail == prior and level.quantity == total and level.count == count, "a level sums its orders"
     assert count > 0, "no level is empty"
     return count
 
 
+@law
 def _check_extents(state):
     """Every extent of levels belongs to one side or is free; together they are all that was handed out."""
-    extents = [(side["offset"], side["capacity"]) for side in state.sides if side["capacity"] > 0]
-    for size_class, first in enumerate(state.free_extents):
+    taken = np.zeros(state.heap[0].levels_top // SIDE_LEVELS_MIN + 1, np.uint8)
+    for row in range(len(state.sides)):
+        side = state.sides[row]
+        assert 0 <= side.count <= side.capacity
+        _take(taken, side.offset, side.capacity)
+    for size_class in range(len(state.free_extents)):
+        first = state.free_extents[size_class]
         while first > 0:
-            extents.append((first - 1, SIDE_LEVELS_MIN << size_class))
-            first = state.levels[first - 1]["price"]
-    end = 0
-    for offset, size in sorted(extents):
-        assert offset == end, "extents neither overlap nor leave holes"
-        end += size
-    assert end == state.heap[0]["levels_top"]
+            _take(taken, first - 1, SIDE_LEVELS_MIN << size_class)
+            first = state.levels[first - 1].price
+    assert taken.sum() == len(taken) - 1, "extents leave no holes"
 
 
-def _check_lists_of_accounts(state, live):
+@law
+def _take(taken, offset, size):
+    assert offset >= 0 and offset % SIDE_LEVELS_MIN == 0 and size % SIDE_LEVELS_MIN == 0, (
+        "extents fit together"
+    )
+    for at in range(offset // SIDE_LEVELS_MIN, (offset + size) // SIDE_LEVELS_MIN):
+        assert taken[at] == 0 and at < len(taken) - 1, "extents do not overlap"
+        taken[at] = 1
+
+
+# --- who and where ------------------------------------------------------------------------------------------
+
+
+@law
+def _check_lists_of_accounts(state):
+    """Each account lists its own orders, oldest first, and counts them."""
     seen = 0
-    for account, row in enumerate(state.accounts[: state.status[0]["account_count"]]):
-        prior, slot, count, reducing, oid = NO_SLOT, row["first_order"], 0, 0, 0
+    for account in range(state.status[0].account_count):
+        row = state.accounts[account]
+        prior, slot, count, reducing, oid = NO_SLOT, row.first_order, 0, 0, 0
         while slot != NO_SLOT:
             order = state.orders[slot]
-            assert order["account"] == account and order["account_prior"] == prior
-            assert order["order"] > oid, "an account's orders stand oldest first"
-            oid, count = order["order"], count + 1
-            reducing += order["flags"] & Flag.REDUCE_ONLY != 0
-            prior, slot = slot, order["account_next"]
-        facts = (row["last_order"], row["order_count"], row["reduce_count"])
-        assert facts == (prior, count, reducing), f"account {account} knows its orders"
+            assert order.account == account and order.account_prior == prior
+            assert order.order > oid, "an account's orders stand oldest first"
+            oid, count = order.order, count + 1
+            reducing += order.flags & Flag.REDUCE_ONLY != 0
+            prior, slot = slot, order.account_next
+        assert row.last_order == prior and row.order_count == count, "an account knows its orders"
+        assert row.reduce_count == reducing, "and how many of them only reduce"
         seen += count
-    assert seen == len(live), "every open order is in its account's list"
+    assert seen == state.status[0].order_count, "every open order is in its account's list"
 
 
-def _check_indexes(state, live):
-    kernels = state_for_kernels(state)
-    for slot in live:
+@law
+def _check_indexes(state):
+    """Each index finds what is there, and holds nothing else."""
+    status, named = state.status[0], 0
+    for slot in range(len(state.orders)):
         order = state.orders[slot]
-        assert index.find_order(state.order_index, kernels.orders, order["order"]) == slot
-        if order["flags"] & Flag.HAS_CLOID:
-            assert _find_cloid(kernels, int(order["account"]), state.facts[slot]["cloid"]) == slot
-    named = np.count_nonzero(state.orders[live]["flags"] & Flag.HAS_CLOID)
-    assert np.count_nonzero(state.order_index) == len(live), "the index of oids holds open orders alone"
-    assert np.count_nonzero(state.cloid_index) == named, "the index of cloids holds open orders alone"
-    status = state.status[0]
-    tables = (
-        (state.account_index, kernels.accounts, state.accounts, status["account_count"]),
-        (state.signer_index, kernels.signers, state.signers, status["signer_count"]),
-    )
-    for words, kernel_rows, rows, count in tables:
-        assert np.count_nonzero(words) == count
-        for row in range(count):
-            assert index.find_account(words, kernel_rows, rows[row]["address"], 0) == row, (
-                "an address has one row"
-            )
+        if order.state == OrderState.FREE:
+            continue
+        found = index.find_order(state.order_index, state.orders, order.order)
+        assert found == slot, "an open order is found by its oid, and is the only one"
+        if order.flags & Flag.HAS_CLOID:
+            named += 1
+            found = cloids.find(state, order.account, state.facts[slot].cloid)
+            assert found == slot, "and by its cloid"
+    assert np.count_nonzero(state.order_index) == status.order_count, "the index of oids holds no other"
+    assert np.count_nonzero(state.cloid_index) == named, "nor does the index of cloids"
+    assert np.count_nonzero(state.account_index) == status.account_count
+    assert np.count_nonzero(state.signer_index) == status.signer_count
+    for row in range(status.account_count):
+        address = state.accounts[row].address
+        assert index.find_account(state.account_index, state.accounts, address, 0) == row, (
+            "an address has one account"
+        )
+    for row in range(status.signer_count):
+        address = state.signers[row].address
+        assert index.find_account(state.signer_index, state.signers, address, 0) == row, "and one signer"
 
 
-def _check_margin(state, live):
-    orders = state.orders[live]
-    orders = orders[orders["flags"] & Flag.REDUCE_ONLY == 0]
-    rows = orders["account"] * len(state.markets) + orders["market"]
-    sums = {side: np.zeros(len(state.positions), np.int64) for side in Side}
-    for side in Side:
-        mine = orders["side"] == side
-        np.add.at(sums[side], rows[mine], (orders["price"] * orders["quantity"])[mine])
-    positions = state.positions
-    assert (positions["buys"] == sums[Side.BUY]).all() and (positions["sells"] == sums[Side.SELL]).all()
-    most = np.minimum(LEVERAGE_DEFAULT, np.maximum(state.markets["max_leverage"], 1))
-    default = np.tile(most, len(state.accounts))
-    leverage = np.where(positions["leverage"] > 0, positions["leverage"], default)
-    entry = positions["entry"]
-    largest = np.maximum(np.maximum(entry + sums[Side.BUY], sums[Side.SELL] - entry), 0)
-    assert (positions["used"] == -(-largest // leverage)).all(), "margin in use, from scratch"
-
-
+@law
 def _check_signers(state):
-    count = state.status[0]["signer_count"]
-    signers = state.signers[:count]
-    for signer in signers:
-        kept = signer["nonces"][: signer["nonce_count"]]
-        assert signer["nonce_count"] <= NONCES_KEPT and (np.diff(kept) > 0).all(), "nonces rise"
-    listed = []
-    for account, row in enumerate(state.accounts[: state.status[0]["account_count"]]):
-        own = signers[row["signer"]]
-        assert own["account"] == account and (own["address"] == row["address"]).all() and not own["is_agent"]
-        subs = np.count_nonzero(state.accounts["master"][: state.status[0]["account_count"]] == account)
-        assert row["subs"] == subs and (row["master"] == NO_ACCOUNT or row["subs"] == 0)
-        agent = row["first_agent"]
+    """Nonces rise; live agents are listed, once; sub-accounts are counted by their master."""
+    status = state.status[0]
+    subs, listed = np.zeros(len(state.accounts), np.int64), np.zeros(len(state.signers), np.uint8)
+    for row in range(status.signer_count):
+        signer = state.signers[row]
+        assert 0 <= signer.nonce_count <= NONCES_KEPT
+        for at in range(1, signer.nonce_count):
+            assert signer.nonces[at] > signer.nonces[at - 1], "nonces rise"
+    for account in range(status.account_count):
+        row = state.accounts[account]
+        own = state.signers[row.signer]
+        assert own.account == account and own.is_agent == 0, "an account signs for itself"
+        for at in range(len(row.address)):
+            assert own.address[at] == row.address[at]
+        if row.master != NO_ACCOUNT:
+            assert row.subs == 0, "a sub-account has none of its own"
+            subs[row.master] += 1
+        agent = row.first_agent
         while agent != NO_SLOT:
-            assert signers[agent]["account"] == account and signers[agent]["is_agent"]
-            listed.append(agent)
-            agent = signers[agent]["next"]
-    live = np.flatnonzero(signers["is_agent"] & signers["is_live"])
-    assert sorted(listed) == live.tolist(), "live agents are listed, once"
+            assert state.signers[agent].account == account and state.signers[agent].is_agent != 0
+            assert listed[agent] == 0, "an agent is listed once"
+            listed[agent] = 1
+            agent = state.signers[agent].next
+    for account in range(status.account_count):
+        assert state.accounts[account].subs == subs[account], "sub-accounts are counted"
+    for row in range(status.signer_count):
+        signer = state.signers[row]
+        assert listed[row] == (signer.is_agent != 0 and signer.is_live != 0), "live agents are listed"

@@ -6,6 +6,7 @@ raises AssertionError at the first outcome that does not follow from those befor
 
 from engine.exchange.records import Kind
 from shm.codes import Flag, Ledger, Side, Status, Tif
+from tests.exchange.invariants import mark_of
 from tests.exchange.terms import FIELDS, HEAD
 
 
@@ -14,6 +15,7 @@ class Witness:
 
     def __init__(self):
         self.open = {}  # oid -> (market, side, price, remaining, account, flags, tif)
+        self.book = 0  # the sum of what `mark_of` says of them, modulo 2**64
         self.ended = set()  # oids that have had their last word
         self.taking = {}  # oid -> (market, filled) of one that has traded, and not yet rested
         self.sizes = {}  # (account, market) -> signed
@@ -47,6 +49,12 @@ class Witness:
             assert ahead < 0, "a book is not crossed"
         facts = (market, side, told["price"], told["quantity"], told["account"], told["flags"], told["tif"])
         self.open[oid] = facts
+        self._mark(oid)
+
+    def _mark(self, oid, sign=1):
+        """An open order comes into the book as it is told to stand, or (-1) goes out of it."""
+        market, side, price, remaining, account, _, _ = self.open[oid]
+        self.book = (self.book + sign * mark_of(oid, account, market, side, price, remaining)) % 2**64
 
     def _side(self, market, side):
         return [order for order in self.open.values() if order[:2] == (market, side)]
@@ -86,11 +94,13 @@ class Witness:
             (sign * order[2], each) for each, order in self.open.items() if order[:2] == (market, side)
         )
         assert first == (sign * price, oid), "price, then time"
+        self._mark(oid, -1)
         if told["done"]:
             del self.open[oid]
             self.ended.add(oid)
         else:
             self.open[oid] = (market, side, price, remaining - quantity, account, flags, tif)
+            self._mark(oid)
 
     def _check_fees(self, maker, taker):
         notional = taker["price"] * taker["quantity"]
@@ -122,6 +132,7 @@ class Witness:
             assert filled > 0 and filled + told["quantity"] == told["original"]
             assert (told["quantity"] == 0) == (told["status"] == Status.FILLED)
         else:
+            self._mark(oid, -1)
             market, side, price, remaining, account, _, _ = self.open.pop(oid)
             assert (told["market"], told["side"], told["price"]) == (market, side, price)
             assert (told["quantity"], told["account"]) == (remaining, account), "it ends with what was left"
