@@ -23,7 +23,7 @@ SINGLE_TIER_MAX = 49  # a margin table with an id up to this is one tier: the id
 
 
 class Contract(NamedTuple):
-    """A CONTRACT row. The mark of a market is, for now, its reference price."""
+    """A CONTRACT row: what its fields are is said in shm/layout.py."""
 
     max_leverage: int
     maker_rate: int
@@ -31,11 +31,25 @@ class Contract(NamedTuple):
     reference_price: int
     open_interest: int
     trade_count: int
-
-    @property
-    def mark(self) -> int:
-        """What a position is valued at."""
-        return self.reference_price
+    mark: int
+    oracle: int
+    external: int
+    oracle_ms: int
+    oracle_state: int
+    mode: int
+    impact_bid: int
+    impact_ask: int
+    premium: int
+    samples: int
+    funding_rate: int
+    interest_cap: int
+    price_band: int
+    mark_step: int
+    impact_notional: int
+    tier_count: int
+    tier_from: list[int]
+    tier_leverage: list[int]
+    tier_deduction: list[int]
 
 
 assert Contract._fields == layout.CONTRACT.names
@@ -111,8 +125,8 @@ def max_market_orders() -> list[list[Any]]:
 def fees(world: World) -> dict[str, Any]:
     """What trading costs everybody: the rates of the first market, no tiers, no discounts."""
     world.learn()
-    first = contract(world, 0) if world.coins else Contract(0, 0, 0, 0, 0, 0)
-    cross, add, none = rate(first.taker_rate), rate(first.maker_rate), rate(0)
+    first = contract(world, 0) if world.coins else None
+    cross, add, none = rate(first.taker_rate if first else 0), rate(first.maker_rate if first else 0), rate(0)
     no_discount = {"bpsOfMaxSupply": none, "discount": none}
     return {
         "dailyUserVlm": [],

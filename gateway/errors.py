@@ -124,6 +124,11 @@ REFUSALS = {  # what a client is told of each refusal of the engine; the gateway
     Code.TRIGGER: "Trigger orders are not supported. asset={asset}",
     Code.ORDERS_FULL: "No room for another order. asset={asset}",
     Code.ORDER_MARKET: "Unknown asset {asset}",
+    Code.KILLED: "Trading is switched off for this account. asset={asset}",
+    Code.CLOSED: "Trading is halted: only cancels are taken. asset={asset}",
+    Code.INTEREST_FAST: "Order would increase open interest too quickly. asset={asset}",
+    Code.INTEREST_FLIP: "Order would increase open interest while open interest is capped. asset={asset}",
+    Code.INTEREST_CAP: "Order would increase open interest while open interest is capped. asset={asset}",
 }
 assert REFUSALS.keys() == set(Code) - {Code.NONE}, "every refusal has its words"
 

@@ -3,6 +3,7 @@
     ringside up [--no-simulation]               an exchange, with simulated traders
     ringside deposit ADDRESS AMOUNT             give an account of a running exchange money
     ringside withdraw ADDRESS AMOUNT            take it away
+    ringside oracle COIN PRICE [...]            and what else its operator may say (operator_words.py)
     ringside follow --simulated                 a small simulated node, and ringside following it
     ringside follow --node-data DIR [...]       the logs of a node, live or recorded
     ringside config [the same options]          print the settings in effect, as a configuration file
@@ -21,7 +22,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from scripts import caches, instance
+from scripts import caches, instance, operator_words
 from scripts import config as configuration
 from scripts.config import Config
 
@@ -39,7 +40,7 @@ def run(arguments: Sequence[str]) -> int:
     if given.command == "config":
         return _print_config(given)
     try:
-        if given.command in ("deposit", "withdraw"):
+        if given.command in operator_words.COMMANDS:
             return _operate(given)
         config = configuration.load(given.config, sections_of(given))
         return _run_exchange(config) if given.command == "up" else _run_follow(config)
@@ -65,10 +66,10 @@ def _run_exchange(config: Config) -> int:
 
 
 def _operate(given: argparse.Namespace) -> int:
-    """Ask a running exchange for a deposit or a withdrawal, and say what it answers."""
+    """Ask a running exchange for what only its operator may, and say what it answers."""
     from scripts import operator
 
-    message = {"kind": given.command, "address": given.address, "amount": given.amount}
+    message = operator_words.message_of(given)
     try:
         operator.command(message)  # what cannot be meant needs no exchange to say so
         data = configuration.load(given.config, {} if given.data is None else {"data": given.data}).data
@@ -81,7 +82,7 @@ def _operate(given: argparse.Namespace) -> int:
     if not answer["ok"]:
         print(f"ringside: {answer['error']}", file=sys.stderr)
         return EXIT_NOT_DONE
-    print(f"{given.command} of {given.amount} USDC, {given.address}: done, sequence {answer['sequence']}")
+    print(f"{operator_words.described(message)}: done, sequence {answer['sequence']}")
     return 0
 
 
@@ -107,14 +108,7 @@ def parser() -> argparse.ArgumentParser:
     up = commands.add_parser("up", help="be an exchange, with simulated traders")
     _add_exchange_options(up)
     _add_options(up)
-    for name, does in (
-        ("deposit", "give an account of a running exchange money"),
-        ("withdraw", "take it away"),
-    ):
-        operating = commands.add_parser(name, help=does)
-        operating.add_argument("address", metavar="ADDRESS", help="0x and 40 hex digits")
-        operating.add_argument("amount", metavar="AMOUNT", help="in USDC, as 100.25")
-        _add_places(operating)
+    operator_words.add_parsers(commands, _add_places)
     follow = commands.add_parser("follow", help="rebuild the books from a node's logs, and serve them")
     config = commands.add_parser("config", help="print the settings in effect, as a configuration file")
     for command in (follow, config):

@@ -1,7 +1,12 @@
-"""What only the exchange's operator may say: deposits and withdrawals, over a socket in the data directory.
+"""What only the exchange's operator may say, over a socket in the data directory.
 
     {"kind": "deposit", "address": "0x...", "amount": "100.25"}    ->  {"ok": true, "sequence": 17}
     {"kind": "withdraw", "address": "0x...", "amount": "1"}        ->  {"ok": false, "error": "..."}
+    {"kind": "oracle", "coin": "BTC", "price": "60000"}            also "external": a perp's price elsewhere
+    {"kind": "halt", "coin": "BTC"}                                cancel-only, resume
+    {"kind": "limits", "coin": "BTC", "cap": "5000000000", "band": 800, "step": 0, "impact": 20000}
+    {"kind": "tier", "coin": "BTC", "notional": "150000000", "leverage": 20}
+    {"kind": "kill", "address": "0x..."}                           revive; the address "all": everyone
 
 One message of a SOCK_SEQPACKET unix socket each way, amounts in USDC as decimal text, as many in turn as one
 likes. Who may open the socket's file is the operator: it has mode 0600. `Desk` is the supervisor's end, `ask`
@@ -18,12 +23,20 @@ from pathlib import Path
 from typing import Any
 
 from shm import region, units
+from shm.codes import Trading
+from shm.constants import INTEREST_VALUE_MAX as VALUE_MAX
 from shm.constants import USD_PLACES
 
 NAME = "operator.sock"  # below the data directory
 ANSWER_SECONDS = 10.0
 AMOUNT_MAX = 10**15  # 10**-USD_PLACES USDC
+EVERYONE = "0x" + "00" * 20  # stands for all accounts
+MODES = {"resume": Trading.OPEN, "cancel-only": Trading.CANCEL_ONLY, "halt": Trading.HALTED}
+SWITCHES = {"kill": 1, "revive": 0}
+KINDS = ("deposit", "withdraw", "oracle", *MODES, "limits", "tier", *SWITCHES)
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
+_COIN = re.compile(r"[A-Za-z0-9]{1,16}")
+_PRICE = re.compile(r"[0-9]{1,15}(\.[0-9]{1,6})?")
 
 Message = dict[str, Any]
 Answer = Callable[[Message], None]
@@ -38,22 +51,77 @@ class Wrong(ValueError):
 
 
 def command(message: Mapping[str, Any]) -> Message:
-    """Check what the operator asks for, and say it as the engine takes it: the amount in 10**-USD_PLACES.
+    """Check what the operator asks for, and say it as the engine takes it (engine/exchange/operating.py).
 
     Raises Wrong.
     """
-    kind, address, amount = (message.get(name) for name in ("kind", "address", "amount"))
-    if kind not in ("deposit", "withdraw"):
-        raise Wrong(f"{kind!r}: expected deposit or withdraw")
+    kind = message.get("kind")
+    if kind in ("deposit", "withdraw"):
+        return {
+            "kind": kind,
+            "address": _address(message),
+            "amount": _micros(message, "amount", 1, AMOUNT_MAX),
+        }
+    if kind in SWITCHES:
+        named = message.get("address")
+        address = EVERYONE if named == "all" else _address(message)
+        return {"kind": "kill", "address": address, "amount": SWITCHES[kind]}
+    if kind in MODES:
+        return {"kind": "mode", "coin": _coin(message), "amount": int(MODES[kind])}
+    if kind == "oracle":
+        prices = {name: _price(message, name) for name in ("price", "external") if name in message}
+        return {"kind": kind, "coin": _coin(message), "price": _price(message, "price"), **prices}
+    if kind == "limits":
+        band, step = _count(message, "band", 1, 1000), _count(message, "step", 0, 1000)
+        cap, impact = _micros(message, "cap", 0, VALUE_MAX), _count(message, "impact", 1, 10**6)
+        fields = {"amount": cap, "quantity": band, "price": step, "order": impact}
+        return {"kind": kind, "coin": _coin(message), **fields}
+    if kind == "tier":
+        notional, leverage = _micros(message, "notional", 1, VALUE_MAX), _count(message, "leverage", 1, 50)
+        return {"kind": kind, "coin": _coin(message), "quantity": notional, "amount": leverage}
+    raise Wrong(f"{kind!r}: expected one of {', '.join(KINDS)}")
+
+
+def _address(message: Mapping[str, Any]) -> str:
+    address = message.get("address")
     if not isinstance(address, str) or not _ADDRESS.fullmatch(address):
         raise Wrong(f"{address!r} is no address: expected 0x and 40 hex digits")
+    return address.lower()
+
+
+def _coin(message: Mapping[str, Any]) -> str:
+    coin = message.get("coin")
+    if not isinstance(coin, str) or not _COIN.fullmatch(coin):
+        raise Wrong(f"{coin!r} is no market: expected a name, as BTC")
+    return coin
+
+
+def _micros(message: Mapping[str, Any], name: str, least: int, most: int) -> int:
+    """An amount of money, in 10**-USD_PLACES USDC."""
+    amount = message.get(name)
     try:
         micros = units.parse_decimal(str(amount).encode(), USD_PLACES)
     except units.NotADecimal:
         raise Wrong(f"{amount!r} is no amount: expected USDC with at most {USD_PLACES} decimals") from None
-    if not 0 < micros <= AMOUNT_MAX:
-        raise Wrong(f"{amount} USDC: expected more than nothing, at most {AMOUNT_MAX // 10**USD_PLACES:,}")
-    return {"kind": kind, "address": address.lower(), "amount": micros}
+    if not least <= micros <= most:
+        few = "more than nothing" if least else "nothing or more"
+        raise Wrong(f"{amount} USDC: expected {few}, at most {most // 10**USD_PLACES:,}")
+    return micros
+
+
+def _price(message: Mapping[str, Any], name: str) -> str:
+    """A price as it was written: how many decimals it may have depends on its market."""
+    price = str(message.get(name))
+    if not _PRICE.fullmatch(price):
+        raise Wrong(f"{price!r} is no price: expected USD, as 60000.5")
+    return price
+
+
+def _count(message: Mapping[str, Any], name: str, least: int, most: int) -> int:
+    count = message.get(name)
+    if type(count) is not int or not least <= count <= most:
+        raise Wrong(f"{name} {count!r}: expected a whole number, {least} to {most}")
+    return count
 
 
 # --- who asks -----------------------------------------------------------------------------------------------

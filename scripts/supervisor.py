@@ -29,8 +29,9 @@ DRAIN_SECONDS = 1.2  # for gateways to finish what is in flight
 LOST = "the engine ended before it answered: whether it was done is not known"
 REFUSALS = {  # what the engine may answer its operator
     "balance": "there is no such account, or it has less than that free",
-    "table_full": "there is no room for another account",
+    "table_full": "there is no room for another one",
     "amount": "such an amount cannot be",
+    "unknown_market": "there is no such market",
 }
 STOP_SECONDS = 0.8  # for the engine to write its checkpoint, and whatever the gateways have left over
 

@@ -87,7 +87,7 @@ class Flag(IntEnum):
 
 
 class Command(IntEnum):
-    """What an exchange can be told to do. ADD_MARKET to END_BLOCK come from its operator alone."""
+    """What an exchange can be told to do. ADD_MARKET and what follows come from its operator alone."""
 
     NOOP = 0
     ORDER = 1
@@ -106,6 +106,28 @@ class Command(IntEnum):
     DEPOSIT = 33
     WITHDRAW = 34
     END_BLOCK = 35
+    ORACLE = 36
+    LIMITS = 37
+    TIER = 38
+    MODE = 39
+    KILL = 40
+
+
+class Trading(IntEnum):
+    """Whether a market takes orders. CLOSED to new ones in all but the first; cancels are always taken."""
+
+    OPEN = 0
+    CANCEL_ONLY = 1
+    HALTED = 2  # and its mark stands
+
+
+class Oracle(IntEnum):
+    """What is heard of a market's oracle."""
+
+    NEVER = 0  # the market marks itself by its trades
+    LIVE = 1
+    OLD = 2
+    STOPPED = 3  # the market takes cancels alone until it is heard again
 
 
 class Ask(IntEnum):
@@ -185,6 +207,11 @@ class Refusal(IntEnum):
     TRIGGER = 78
     ORDERS_FULL = 79
     ORDER_MARKET = 80
+    KILLED = 81
+    CLOSED = 82
+    INTEREST_FAST = 83  # of open interest: too much at once
+    INTEREST_FLIP = 84  # at its cap, and the order would turn a position round
+    INTEREST_CAP = 85  # at its cap, and the order would open
 
 
 ACTION_MAX = 63  # the last Refusal of a whole action
@@ -248,6 +275,9 @@ REFUSED_AS = {  # the order status that tells of a refused order; "rejected" for
     Refusal.PRICE_FAR: "oracleRejected",
     Refusal.OPEN_ORDERS: "tooManyOpenOrdersRejected",
     Refusal.TRIGGER: "badTriggerPxRejected",
+    Refusal.INTEREST_FAST: "openInterestIncreaseRejected",
+    Refusal.INTEREST_FLIP: "positionFlipAtOpenInterestCapRejected",
+    Refusal.INTEREST_CAP: "positionIncreaseAtOpenInterestCapRejected",
 }
 
 INTERVALS_MS = {  # of candles; the last is a calendar month

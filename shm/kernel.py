@@ -11,6 +11,8 @@ from numba import njit
 # wherever a function names an array, which would be most of its time.
 entry = njit(cache=True, nogil=True, _nrt=False)
 inner = njit(nogil=True, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False)
+# What is long and seldom done is called after all: compiled once, and not into everything that uses it.
+apart = njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False)
 
 
 @inner

@@ -300,9 +300,28 @@ CONTRACT = lines(  # 1 a market, under its bracket
         ("max_leverage", "i8"),
         ("maker_rate", "i8"),  # of a notional, in 10**-6; negative: a rebate
         ("taker_rate", "i8"),
-        ("reference_price", "i8"),  # what the mark is until there is one: the last trade, or the first price
+        ("reference_price", "i8"),  # of the last trade; the first price until there is one
         ("open_interest", "i8"),
         ("trade_count", "i8"),
+        ("mark", "i8"),  # what positions are valued at
+        ("oracle", "i8"),  # 0: none was ever heard of
+        ("external", "i8"),  # a perp's price elsewhere, as the oracle last told it; 0: none
+        ("oracle_ms", "i8"),  # when it was last heard of
+        ("oracle_state", "i8"),  # codes.Oracle
+        ("mode", "i8"),  # codes.Trading
+        ("impact_bid", "i8"),  # of the last sample; 0: the side was too thin
+        ("impact_ask", "i8"),
+        ("premium", "i8"),  # of the last sample, in 10**-FUNDING_PLACES
+        ("samples", "i8"),  # of the hour under way
+        ("funding_rate", "i8"),  # of an hour, in 10**-FUNDING_PLACES, were it over now
+        ("interest_cap", "i8"),  # in 10**-USD_PLACES USD; 0: none
+        ("price_band", "i8"),  # per mille of the oracle that an order may differ from it
+        ("mark_step", "i8"),  # per mille that the mark moves at once, at most; 0: any
+        ("impact_notional", "i8"),  # USD
+        ("tier_count", "i8"),  # margin tiers, the first one included
+        ("tier_from", "i8", c.TIERS_MAX),  # notional, in 10**-USD_PLACES USD
+        ("tier_leverage", "i8", c.TIERS_MAX),
+        ("tier_deduction", "i8", c.TIERS_MAX),  # from a notional / (2 x leverage): the maintenance margin
     ]
 )
 FUNDS = record(  # 1 an account, under its bracket
@@ -378,14 +397,14 @@ COMMAND = record(
     ("request", "i8"),  # the gateway's own number, given back in every ACK
     ("nonce", "i8"),
     ("expires_ms", "i8"),  # 0: never
-    ("price", "i8"),  # ADD_MARKET: where trading begins
-    ("quantity", "i8"),  # ADD_MARKET: maker rate
-    ("trigger_price", "i8"),
-    ("order", "i8"),  # CANCEL, MODIFY: the wire's oid; ADD_MARKET: taker rate
+    ("price", "i8"),  # ADD_MARKET: where trading begins; ORACLE; LIMITS: the mark's largest step
+    ("quantity", "i8"),  # ADD_MARKET: maker rate; LIMITS: price band; TIER: from which notional
+    ("trigger_price", "i8"),  # ORACLE: a perp's price elsewhere
+    ("order", "i8"),  # CANCEL, MODIFY: the wire's oid; ADD_MARKET: taker rate; LIMITS: impact notional
     (
         "amount",
         "i8",
-    ),  # leverage, money, a time in ms; ADD_MARKET: maximum leverage; ORDER: the builder's fee
+    ),  # leverage, money, a time in ms; ADD_MARKET: maximum leverage; ORDER: the builder's fee; MODE; KILL
     ("signer", "u1", c.ADDRESS_BYTES),
     ("vault", "u1", c.ADDRESS_BYTES),  # the sub-account that the signer acts for (HAS_VAULT)
     ("other", "u1", c.ADDRESS_BYTES),  # destination, agent, new sub-account, builder

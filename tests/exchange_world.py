@@ -51,7 +51,7 @@ class Exchange(World):
             m = super().market(coin, codes.MarketKind.PERP, size_decimals)
             row = self.arrays["contracts"][m : m + 1]
             row["max_leverage"], row["maker_rate"], row["taker_rate"] = max_leverage, maker, taker
-            row["reference_price"] = self.price(coin, price)
+            row["reference_price"] = row["mark"] = self.price(coin, price)
         return self.markets[coin]
 
     def account(self, address):
@@ -153,7 +153,7 @@ class ExchangeBlock(Block):
         arrays = self.world.arrays
         for trade in self.trades:
             m = int(trade["market"][0])
-            arrays["contracts"]["reference_price"][m] = trade["price"][0]
+            arrays["contracts"]["reference_price"][m] = arrays["contracts"]["mark"][m] = trade["price"][0]
             arrays["contracts"]["trade_count"][m] += 1
             for i, interval in enumerate(INTERVALS):
                 self._write_candle(m * len(INTERVALS) + i, interval, trade[0])

@@ -23,9 +23,10 @@ ORDER = {  # a module imports only what stands before it in its package; a new f
     "account_rows region stats",
     "engine": "state book history publish apply image verify "
     "journal.record journal.disk journal.reader journal.writer "
-    "exchange.records exchange.state exchange.outcomes exchange.signers exchange.money exchange.cloids "
-    "exchange.matching exchange.ahead exchange.apply exchange.candles exchange.world exchange.project "
-    "exchange.snapshot exchange.doors exchange.durable exchange.runner exchange.__main__ "
+    "exchange.records exchange.state exchange.arithmetic exchange.outcomes exchange.signers exchange.prices "
+    "exchange.money exchange.cloids exchange.matching exchange.markets exchange.ahead exchange.apply "
+    "exchange.candles exchange.world exchange.project "
+    "exchange.snapshot exchange.doors exchange.operating exchange.durable exchange.runner exchange.__main__ "
     "follow.records follow.scan follow.intern follow.events follow.decode follow.snapshot follow.parse "
     "follow.tail follow.join follow.bootstrap follow.meta follow.checkpoint follow.check follow.watch "
     "follow.follower follow.runner follow.__main__",
@@ -44,8 +45,9 @@ ONLY_IN = {  # a library, and the only files that may import it
 PURE = {  # modules that know no clock, no chance, no outside world
     "shm": "constants codes bulk units layout atomics seqlock spsc broadcast rows account_rows index",
     "engine": "state book history publish apply image verify journal.record "
-    "exchange.records exchange.state exchange.outcomes exchange.signers exchange.money exchange.cloids "
-    "exchange.matching exchange.ahead exchange.apply exchange.candles exchange.world exchange.project "
+    "exchange.records exchange.state exchange.arithmetic exchange.outcomes exchange.signers exchange.prices "
+    "exchange.money exchange.cloids exchange.matching exchange.markets exchange.ahead exchange.apply "
+    "exchange.candles exchange.world exchange.project "
     "follow.records follow.scan follow.intern follow.events follow.decode follow.parse follow.join",
     "gateway": "errors terms exchange_schema schema codec actions signing numbers encode world commands door "
     "answers exchange interest candles contracts accounts account_info bound account_channels channels rings "

@@ -6,25 +6,23 @@ either taken whole or refused whole, and the state stays sound.
 
 import numpy as np
 
-from engine.exchange import matching, money, signers
+from engine.exchange import markets, matching, money, prices, signers
 from engine.exchange.ahead import fetch
 from engine.exchange.outcomes import answer, emit, seal, touch_account
 from engine.exchange.records import Kind
-from engine.exchange.state import FEE_ADDRESS, TINY, allocate
+from engine.exchange.state import FEE_ADDRESS, INSURANCE_ADDRESS, TINY, allocate
 from shm.codes import Ack, Ask, Command, Refusal
-from shm.constants import LIMIT_ORDERS_MAX_TIMES, MARKET_ORDERS_MAX, PERP_DECIMALS
-from shm.kernel import copy_bytes, entry, inner
+from shm.kernel import apart, entry, inner
 from shm.layout import COMMAND, NO_ACCOUNT, NO_SLOT
 
-LEVERAGE_MAX = 50
-RATE_MAX = 50_000  # times the largest order still in int64
 SCHEDULE_AHEAD_MS = 5000
 SCHEDULES_A_DAY = 10
 OUTCOMES_AN_ORDER = 2
 OUTCOMES_A_COMMAND = 16
-USD = 10**6
+OUTCOMES_A_MARKET = 3  # at the end of a block: its mark, its premium, itself
 
 _FEE_ADDRESS = np.frombuffer(FEE_ADDRESS, np.uint8)
+_INSURANCE_ADDRESS = np.frombuffer(INSURANCE_ADDRESS, np.uint8)
 
 
 @entry
@@ -38,6 +36,7 @@ def apply_commands(state, commands, count):
     heap.outcomes, heap.acks = 0, 0
     if state.status[0].account_count == 0:
         signers.make_account(state, _FEE_ADDRESS, NO_ACCOUNT)
+        signers.make_account(state, _INSURANCE_ADDRESS, NO_ACCOUNT)
         seal(state, 0)
     for i in range(count):
         fetch(state, commands, i, count)
@@ -58,7 +57,8 @@ def _outcomes_max(state, command):
     heap, status = state.heap[0], state.status[0]
     most = OUTCOMES_AN_ORDER * status.order_count + OUTCOMES_A_COMMAND
     if command.kind == Command.END_BLOCK:
-        most += heap.touched_accounts + heap.touched_positions + 2 * status.order_count + status.market_count
+        most += heap.touched_accounts + heap.touched_positions + 2 * status.order_count
+        most += OUTCOMES_A_MARKET * status.market_count
     return most
 
 
@@ -192,7 +192,7 @@ def _schedule(state, command, account):
     return Refusal.NONE
 
 
-@inner
+@apart
 def _fire_schedules(state, now_ms):
     heap, next_ms = state.heap[0], 0
     for account in range(state.status[0].account_count):
@@ -217,7 +217,7 @@ def _fire_schedules(state, now_ms):
 def _operate(state, command):
     kind = command.kind
     if kind == Command.ADD_MARKET:
-        code = _add_market(state, command)
+        code = markets.add(state, command)
     elif kind == Command.DEPOSIT:
         code = money.deposit(state, command)
     elif kind == Command.WITHDRAW:
@@ -225,47 +225,24 @@ def _operate(state, command):
     elif kind == Command.END_BLOCK:
         _end_block(state, command)
         code = Refusal.NONE
-    else:
+    elif kind == Command.KILL:
+        code = markets.kill(state, command)
+    elif kind > Command.KILL:
         code = Refusal.NOT_A_COMMAND
+    elif command.market < 0 or command.market >= state.status[0].market_count:
+        code = Refusal.UNKNOWN_MARKET
+    elif kind == Command.ORACLE:
+        code = prices.hear_oracle(state, command)
+    elif kind == Command.LIMITS:
+        code = markets.limit(state, command)
+    elif kind == Command.TIER:
+        code = markets.add_tier(state, command)
+    else:
+        code = markets.set_mode(state, command)
     _finish(state, command, code)
 
 
-@inner
-def _add_market(state, command):
-    status = state.status[0]
-    decimals, leverage, maker, taker = command.side, command.amount, command.quantity, command.order
-    if decimals > PERP_DECIMALS or leverage < 1 or leverage > LEVERAGE_MAX:
-        return Refusal.AMOUNT
-    if maker < -RATE_MAX or maker > RATE_MAX or taker < -RATE_MAX or taker > RATE_MAX:
-        return Refusal.AMOUNT
-    if command.price < 1 or command.price > matching.PRICE_MAX:
-        return Refusal.AMOUNT
-    if status.market_count == len(state.markets):
-        return Refusal.TABLE_FULL
-    market = status.market_count
-    status.market_count += 1
-    row = state.markets[market]
-    row.price_unit, row.size_decimals = 10 ** (PERP_DECIMALS - decimals), decimals
-    row.max_leverage, row.maker_rate, row.taker_rate = leverage, maker, taker
-    row.reference_price, row.value_max = command.price, 0
-    for least, dollars in MARKET_ORDERS_MAX:
-        if row.value_max == 0 and leverage >= least:
-            row.value_max = dollars * LIMIT_ORDERS_MAX_TIMES * USD
-    copy_bytes(row.name, command.text)
-    tell_market(state, market)
-    return Refusal.NONE
-
-
-@inner
-def tell_market(state, market):
-    row = state.markets[market]
-    outcome = emit(state, Kind.MARKET, NO_ACCOUNT, market)
-    outcome.order, outcome.price, outcome.quantity = row.size_decimals, row.reference_price, row.open_interest
-    outcome.original, outcome.placed_ms, outcome.trade = row.maker_rate, row.taker_rate, row.max_leverage
-    copy_bytes(outcome.text, row.name)
-
-
-@inner
+@apart
 def _end_block(state, command):
     """Tell all that the block has touched as it stands now, and close it."""
     heap = state.heap[0]
@@ -274,6 +251,9 @@ def _end_block(state, command):
         heap.diverged, heap.diverged_digest = command.sequence, heap.block_digest
     if 0 < heap.schedule_ms <= now_ms:
         _fire_schedules(state, now_ms)
+    prices.let_age(state, now_ms)
+    prices.mark_themselves(state, now_ms)
+    prices.sample_premiums(state, now_ms)
     for i in range(heap.touched_accounts):
         money.tell_account(state, state.touched_accounts[i])
     for i in range(heap.touched_positions):
@@ -282,10 +262,20 @@ def _end_block(state, command):
     for market in range(state.status[0].market_count):
         if state.markets[market].is_touched:
             state.markets[market].is_touched = 0
-            tell_market(state, market)
+            markets.tell(state, market)
+    heap.due_ms = _next_due(state)
     heap.height += 1
     outcome = emit(state, Kind.BLOCK, NO_ACCOUNT, -1)
     outcome.order, outcome.price, outcome.amount = heap.height, command.sequence, heap.digest
+
+
+@inner
+def _next_due(state):
+    """When a block must end although nobody asks for anything (ms): then there is a premium to sample."""
+    for market in range(state.status[0].market_count):
+        if state.markets[market].oracle > 0:
+            return (state.heap[0].sample_slot + 1) * prices.SAMPLE_MS
+    return 0
 
 
 def warm() -> None:

@@ -8,20 +8,23 @@ import numpy as np
 
 from engine import book
 from engine.exchange import cloids, money
+from engine.exchange.arithmetic import ceil_div
 from engine.exchange.outcomes import answer, emit
+from engine.exchange.prices import PRICE_MAX, best_price, is_open, reference_of
 from engine.exchange.records import Kind
 from shm import index
 from shm.codes import NAMES, REFUSED_AS, Ack, Ask, Flag, Refusal, Side, Status, Tif
-from shm.constants import LIMIT_ORDERS_MAX_TIMES
+from shm.constants import INTEREST_VALUE_MAX, LIMIT_ORDERS_MAX_TIMES
 from shm.kernel import copy_bytes, inner
 from shm.layout import NO_SLOT
 
-QUANTITY_MAX = PRICE_MAX = 10**15
+QUANTITY_MAX = 10**15
 FIGURES = 10**5  # a price has at most five significant figures, or is whole dollars
 VALUE_MIN = 10 * 10**6
 ORDERS_MIN, ORDERS_MAX = 1000, 5000  # open orders of an account
 ORDER_VOLUME = 5_000_000 * 10**6  # traded, for each open order above ORDERS_MIN
 TRADE_BITS = 50
+PER_MILLE = 1000
 
 CANCELED = int(Status.CANCELED)
 SELF_TRADE = NAMES.index("selfTradeCanceled")
@@ -47,6 +50,10 @@ def judge(state, command, account, replaced):
     market, price, quantity = state.markets[command.market], command.price, command.quantity
     position = state.positions[money.position_of(state, account, command.market)]
     reduces = command.flags & Ask.REDUCE_ONLY != 0
+    if state.heap[0].is_killed or state.accounts[account].is_killed:
+        return Refusal.KILLED, 0
+    if not is_open(market):
+        return Refusal.CLOSED, 0
     if command.flags & Ask.IS_TRIGGER:
         return Refusal.TRIGGER, 0
     if quantity <= 0 or quantity > QUANTITY_MAX:
@@ -63,9 +70,12 @@ def judge(state, command, account, replaced):
         quantity = min(quantity, closable)
     if price * quantity < VALUE_MIN and not (reduces and quantity == closable):
         return Refusal.VALUE_MIN, 0
-    if 5 * price < market.reference_price or 5 * price > 9 * market.reference_price:
+    reference = reference_of(market)
+    if PER_MILLE * abs(price - reference) > market.price_band * reference:
         return Refusal.PRICE_FAR, 0
-    code = _judge_room(state, command, account, replaced, reduces)
+    code = Refusal.NONE if reduces else _judge_interest(state, command, closable)
+    if code == Refusal.NONE:
+        code = _judge_room(state, command, account, replaced, reduces)
     if code == Refusal.NONE:
         code = _judge_crossing(state, command, replaced)
     if code == Refusal.NONE and not reduces and not _is_covered(state, command, account, replaced, quantity):
@@ -88,6 +98,19 @@ def is_legal_price(price, unit):
 def _closable(size, side):
     """How much of a position an order of this side can close."""
     return max(0, -size) if side == Side.BUY else max(0, size)
+
+
+@inner
+def _judge_interest(state, command, closable):
+    """Whether the market's open interest may grow by this order."""
+    market, quantity = state.markets[command.market], command.quantity
+    dearest = max(command.price, market.mark, best_price(state, command.market, Side.BUY))
+    if dearest > INTEREST_VALUE_MAX // (market.open_interest + quantity):
+        return Refusal.INTEREST_FAST
+    capped = 0 < market.interest_cap <= market.open_interest * market.mark
+    if capped and quantity > closable:
+        return Refusal.INTEREST_FLIP if closable > 0 else Refusal.INTEREST_CAP
+    return Refusal.NONE
 
 
 @inner
@@ -130,13 +153,6 @@ def _judge_crossing(state, command, replaced):
 
 
 @inner
-def best_price(state, market, side):
-    """The best price of a side; 0 if it is empty."""
-    row = state.sides[2 * market + side]
-    return state.levels[row.offset + row.count - 1].price if row.count > 0 else 0
-
-
-@inner
 def _best_price_without(state, market, side, slot):
     """The best price of a side after the order in `slot` (NO_SLOT: none) has left; 0 if it is empty."""
     row = state.sides[2 * market + side]
@@ -164,7 +180,7 @@ def _is_covered(state, command, account, replaced, quantity):
         buys += value
     else:
         sells += value
-    fee = money.ceil_div(value * max(market.taker_rate, 0), money.RATE_UNIT)
+    fee = ceil_div(value * max(market.taker_rate, 0), money.RATE_UNIT)
     leverage = money.leverage_of(state, position, command.market)
     return money.covers(state, account, command.market, buys, sells, leverage, fee - freed)
 

@@ -6,6 +6,7 @@ come to, over the leverage it chose. Bounds on every order, balance and leverage
 the one division that could not (`share`) goes bit by bit.
 """
 
+from engine.exchange.arithmetic import ceil_div, share
 from engine.exchange.outcomes import emit, touch_account, touch_position
 from engine.exchange.records import Kind
 from engine.exchange.signers import find_account, judge_new, make_account
@@ -18,33 +19,6 @@ from shm.layout import NO_ACCOUNT, NO_SLOT
 AMOUNT_MAX = 10**15  # of one transfer
 CASH_MAX = 10**17  # of one account: times the highest leverage it is still far from 2**63
 RATE_UNIT = 10**6  # rates are in millionths of a notional
-_WORD_MAX = 2**62
-
-
-@inner
-def ceil_div(a, b):
-    """a / b, rounded up; b > 0."""
-    return -((-a) // b)
-
-
-@inner
-def share(total, part, whole):
-    """Return total x part / whole, rounded down, exactly: 0 <= total, 0 <= part <= whole < 2**62."""
-    if part == whole:
-        return total
-    quotient, rest = total // whole, total % whole
-    if rest == 0 or part <= _WORD_MAX // rest:
-        return quotient * part + rest * part // whole
-    out, remainder = 0, 0
-    for bit in range(62, -1, -1):  # rest x part / whole, as a long division
-        out, remainder = out * 2, remainder * 2
-        if remainder >= whole:
-            out, remainder = out + 1, remainder - whole
-        if part >> bit & 1:
-            remainder += rest
-            if remainder >= whole:
-                out, remainder = out + 1, remainder - whole
-    return quotient * part + out
 
 
 # --- margin -------------------------------------------------------------------------------------------------
@@ -292,6 +266,7 @@ def tell_account(state, account):
     outcome.original, outcome.placed_ms, outcome.trade = row.volume, row.schedule_ms, row.deposited
     outcome.amount, outcome.start, outcome.fee = row.realised, row.created_ms, row.fees
     outcome.other = row.master
+    outcome.done = row.is_killed
     copy_bytes(outcome.text, row.name)
 
 

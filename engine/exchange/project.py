@@ -68,6 +68,10 @@ def project(world, outcomes, count):
             _on_position(world, outcome)
         elif kind == Kind.MARKET:
             _on_market(world, outcome)
+        elif kind == Kind.PRICES:
+            _on_prices(world, outcome)
+        elif kind == Kind.TIER:
+            _on_tier(world, outcome)
         elif kind == Kind.MONEY:
             _on_money(world, outcome)
         elif kind == Kind.AGENT:
@@ -297,11 +301,35 @@ def _on_market(world, outcome):
             market.name[i] = outcome.text[i]
         market.kind, market.stale, market.size_decimals = MarketKind.PERP, Stale.FRESH, outcome.order
         market.price_places, market.quantity_places = PERP_DECIMALS - outcome.order, outcome.order
+        contract = world.contracts[outcome.market]
+        contract.mark, contract.tier_count, contract.tier_leverage[0] = outcome.price, 1, outcome.trade
         atomics.store_release(status, "market_count", status.market_count + 1)
     contract = world.contracts[outcome.market]
     contract.max_leverage = outcome.trade
     contract.maker_rate, contract.taker_rate = outcome.original, outcome.placed_ms
     contract.reference_price, contract.open_interest = outcome.price, outcome.quantity
+    contract.interest_cap, contract.price_band = outcome.amount, outcome.start
+    contract.mark_step, contract.impact_notional = outcome.fee, outcome.other
+    contract.mode, contract.oracle_state = outcome.code, outcome.done
+
+
+@inner
+def _on_prices(world, outcome):
+    publish.touch_market(world.state, outcome.market)
+    contract = world.contracts[outcome.market]
+    contract.mark, contract.oracle, contract.external = outcome.price, outcome.quantity, outcome.original
+    contract.oracle_ms, contract.funding_rate = outcome.placed_ms, outcome.trade
+    contract.premium, contract.samples = outcome.amount, outcome.order
+    contract.impact_bid, contract.impact_ask = outcome.start, outcome.fee
+
+
+@inner
+def _on_tier(world, outcome):
+    publish.touch_market(world.state, outcome.market)
+    contract, tier = world.contracts[outcome.market], outcome.order
+    contract.tier_count = tier + 1
+    contract.tier_from[tier], contract.tier_leverage[tier] = outcome.price, outcome.trade
+    contract.tier_deduction[tier] = outcome.amount
 
 
 @inner

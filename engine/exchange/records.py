@@ -32,6 +32,9 @@ HEAP = record(
     ("touched_positions", "i8"),
     ("outcomes", "i8"),  # written by the call under way
     ("acks", "i8"),
+    ("is_killed", "i8"),  # nobody may place an order
+    ("due_ms", "i8"),  # when a block must end, also if nobody asks for anything; 0: not by itself
+    ("sample_slot", "i8"),  # of the last premium sample, in SAMPLE_MS since the epoch
     ("filled", "i8"),  # quantity and notional of the order under way
     ("filled_notional", "i8"),
 )
@@ -49,8 +52,32 @@ MARKET = record(
     ("reference_price", "i8"),
     ("open_interest", "i8"),
     ("value_max", "i8"),  # of one limit order
-    ("is_touched", "i8"),  # traded in the block under way
+    ("is_touched", "i8"),  # told at the end of the block under way
     ("name", "u1", c.TEXT_BYTES),
+    ("mode", "i8"),  # codes.Trading
+    ("mark", "i8"),
+    ("mark_ms", "i8"),  # when it last changed
+    ("oracle", "i8"),
+    ("oracle_ms", "i8"),
+    ("oracle_state", "i8"),  # codes.Oracle
+    ("external", "i8"),
+    ("basis", "i8"),  # mean of (mid - oracle) over minutes, in thousandths
+    ("basis_weight", "i8"),  # of that mean, in ms; 0: no sample yet
+    ("smooth", "i8"),  # mean of the book's own price over half a minute, in thousandths
+    ("smooth_weight", "i8"),
+    ("impact_bid", "i8"),
+    ("impact_ask", "i8"),
+    ("premium", "i8"),  # the last sample, 10**-FUNDING_PLACES
+    ("premiums", "i8"),  # the sum of this hour's
+    ("samples", "i8"),
+    ("interest_cap", "i8"),
+    ("price_band", "i8"),
+    ("mark_step", "i8"),
+    ("impact_notional", "i8"),  # USD
+    ("tier_count", "i8"),
+    ("tier_from", "i8", c.TIERS_MAX),
+    ("tier_leverage", "i8", c.TIERS_MAX),
+    ("tier_deduction", "i8", c.TIERS_MAX),
 )
 ORDER = record(
     ("order", "i8"),  # oid
@@ -84,7 +111,9 @@ ACCOUNT = record(
     ("last_order", "i4"),
     ("reduce_count", "i4"),  # open orders that are reduce-only
     ("master", "i4"),  # or NO_ACCOUNT
-    ("is_touched", "i4"),  # in the block under way
+    ("is_touched", "u1"),  # in the block under way
+    ("is_killed", "u1"),  # it may not place orders
+    ("reserved", "u2"),  # zero
     ("volume", "i8"),
     ("actions", "i8"),
     ("schedule_ms", "i8"),
@@ -101,7 +130,7 @@ ACCOUNT = record(
     ("signer", "i4"),  # its own row of signers
     ("first_agent", "i4"),  # row of signers, newest first
     ("subs", "i4"),
-    ("reserved", "u1", 32),  # zero
+    ("padding", "u1", 32),  # zero
 )
 assert ACCOUNT.itemsize == 192
 POSITION = record(  # of account a in market m: row a * markets + m
@@ -154,33 +183,38 @@ class Kind(IntEnum):
     BLOCK = (
         11  # the block is whole: `order` is its height, `price` its last sequence, `amount` the digest before
     )
+    PRICES = 12  # what a market's oracle, mark and premium are from here on
+    TIER = 13  # a margin tier was added: `order` is its number
 
 
 OUTCOME = record(
-    #                           FILLED           FUNDS         POSITION      MARKET             MONEY
+    #                           FILLED           FUNDS        POSITION    MARKET         PRICES       TIER
     ("sequence", "i8"),  # of the command
     ("time_ns", "i8"),  # of the command
-    ("order", "i8"),  # oid                      actions                     size decimals      nonce
-    ("price", "i8"),  #                          cash          size          first price
-    ("quantity", "i8"),  #      executed         used          entry         open interest
-    ("original", "i8"),  #      remaining        volume        used          maker rate
-    ("placed_ms", "i8"),  #                      schedule      isolated      taker rate
-    ("trade", "i8"),  #         tid              deposited     realised      maximum leverage
-    ("amount", "i8"),  #        pnl              realised      leverage                         amount
-    ("start", "i8"),  #         start position   created
-    ("fee", "i8"),  #           fee              fees          is cross
-    ("text", "u1", c.TEXT_BYTES),  # cloid       name                        name
+    ("order", "i8"),  # oid                      actions                  size decimals  samples      number
+    ("price", "i8"),  #                          cash         size        last price     mark         notional
+    ("quantity", "i8"),  #      executed         used         entry       open interest  oracle
+    ("original", "i8"),  #      remaining        volume       used        maker rate     external
+    ("placed_ms", "i8"),  #                      schedule     isolated    taker rate     oracle's
+    ("trade", "i8"),  #         tid              deposited    realised    most leverage  rate         leverage
+    (
+        "amount",
+        "i8",
+    ),  #        pnl              realised     leverage    interest cap   premium      deduction
+    ("start", "i8"),  #         start position   created                  price band     impact bid
+    ("fee", "i8"),  #           fee              fees         is cross    mark step      impact ask
+    ("text", "u1", c.TEXT_BYTES),  # cloid       name                     name
     ("address", "u1", c.ADDRESS_BYTES),  # ACCOUNT, AGENT: whose; else zeros
     ("account", "i4"),
     ("market", "i4"),
-    ("other", "i4"),  # FILLED: the account on the other side
+    ("other", "i4"),  # FILLED: the account on the other side; MARKET: impact notional
     ("status", "u2"),
     ("kind", "u1"),
     ("side", "u1"),
     ("flags", "u1"),  # codes.Flag: REDUCE_ONLY, HAS_CLOID; FILLED, ENDED: CROSSED, the order has not rested
     ("tif", "u1"),
-    ("done", "u1"),  # FILLED: nothing remains of the order
-    ("code", "u1"),
+    ("done", "u1"),  # FILLED: nothing remains of the order; FUNDS: it is killed; MARKET: the oracle's state
+    ("code", "u1"),  # MARKET: its mode
 )
 assert OUTCOME.itemsize == 144
 OUTCOME_WORDS = OUTCOME.itemsize // 8

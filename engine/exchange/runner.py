@@ -19,9 +19,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from engine.exchange import durable, project, world
+from engine.exchange import durable, operating, project, world
 from engine.exchange.apply import apply_commands
-from engine.exchange.doors import OPERATOR, Door, Doors, stamp
+from engine.exchange.doors import Door, Doors, stamp
 from engine.exchange.state import Capacity, allocate
 from engine.state import world_counts
 from shm import layout, region, stats, wait
@@ -186,9 +186,14 @@ class Runner:
         return self._has_room and (bool(self._operator) or self.doors.have_commands)
 
     def _is_due(self) -> bool:
-        """Whether a scheduled cancel must be told the time, which END_BLOCK does."""
-        schedule_ms = int(self.core.heap[0]["schedule_ms"])
-        return 0 < schedule_ms <= time.time_ns() // 1_000_000
+        """Whether the core must be told the time, which END_BLOCK does."""
+        return 0 < self._due_ms() <= time.time_ns() // 1_000_000
+
+    def _due_ms(self) -> int:
+        """When a scheduled cancel or a market's own work is due; 0: never."""
+        heap = self.core.heap[0]
+        due = [int(heap[name]) for name in ("schedule_ms", "due_ms") if heap[name] > 0]
+        return min(due, default=0)
 
     def _show(self, now_ns: int) -> bool:
         """Let everyone see the blocks whose commands are safe: the world, then the acks, then the bells."""
@@ -239,10 +244,8 @@ class Runner:
         return self._has_commands or self.held.may_release(self.kept.durable)
 
     def _park_seconds(self) -> float:
-        schedule_ms = int(self.core.heap[0]["schedule_ms"])
-        if schedule_ms == 0:
-            return PARK_SECONDS
-        return min(PARK_SECONDS, max(schedule_ms / 1000 - time.time(), 0.0))
+        due_ms = self._due_ms()
+        return min(PARK_SECONDS, max(due_ms / 1000 - time.time(), 0.0)) if due_ms else PARK_SECONDS
 
     def _look(self, waiter: select.poll, seconds: float) -> None:
         for fd, _ in waiter.poll(seconds * 1000):
@@ -266,11 +269,19 @@ class Runner:
             case {"kind": "journal"} if len(fds) == 2:
                 self._keep(fds)
             case {"kind": "operator", "id": int(request), "command": dict(asked)} if not fds:
-                self._operator.append((request, _asked(asked)))
+                self._ask(request, asked)
             case {"kind": "drain"}:
                 self.ending = True
             case _:
                 _close(fds)
+
+    def _ask(self, request: int, message: dict[str, Any]) -> None:
+        """Take a command of the operator's, or answer why it is none."""
+        try:
+            self._operator.append((request, operating.asked(self.core, message)))
+        except operating.Refused as refused:
+            answer = {"kind": "operator", "id": request, "ok": False, "refusal": refused.code.name.lower()}
+            region.send(self.control, answer)
 
     def _meet(self, name: str, fds: list[int]) -> bool:
         """Someone has started: here is its bell, and the descriptor that wakes it."""
@@ -316,24 +327,12 @@ class Runner:
 # --- the operator's commands --------------------------------------------------------------------------------
 
 
-def _command(kind: Command, **fields: int | bytes) -> np.ndarray:
-    """A COMMAND[1] of the operator's. Bytes fill their field from the left."""
-    command = np.zeros(1, layout.COMMAND)
-    command["kind"], command["count"], command["gateway"] = kind, 1, OPERATOR
-    for name, value in fields.items():
-        if isinstance(value, bytes):
-            command[name][0, : len(value)] = np.frombuffer(value, np.uint8)
-        else:
-            command[name] = value
-    return command
-
-
-_END_BLOCK = _command(Command.END_BLOCK)
+_END_BLOCK = operating.command(Command.END_BLOCK)
 
 
 def _genesis(settings: Settings) -> Iterator[np.ndarray]:
     for market in settings.markets:
-        yield _command(
+        yield operating.command(
             Command.ADD_MARKET,
             text=market.name.encode("ascii"),
             side=market.size_decimals,
@@ -343,13 +342,7 @@ def _genesis(settings: Settings) -> Iterator[np.ndarray]:
             order=market.taker_rate,
         )
     for address, amount in settings.deposits.items():
-        yield _asked({"kind": "deposit", "address": address, "amount": amount})
-
-
-def _asked(message: dict[str, Any]) -> np.ndarray:
-    """A deposit or a withdrawal, as the supervisor has checked it: {"kind", "address", "amount"}."""
-    kind = {"deposit": Command.DEPOSIT, "withdraw": Command.WITHDRAW}[message["kind"]]
-    return _command(kind, other=bytes.fromhex(message["address"][2:]), amount=message["amount"])
+        yield operating.command(Command.DEPOSIT, other=bytes.fromhex(address[2:]), amount=amount)
 
 
 def _close(fds: list[int]) -> None:

@@ -15,6 +15,8 @@ from shm.layout import ACK, LEVEL, SIDE
 
 FEE_ACCOUNT = 0  # row of the account that all fees go to
 FEE_ADDRESS = bytes([0xFE]) * c.ADDRESS_BYTES
+INSURANCE = 1  # row of the account that bears what others cannot
+INSURANCE_ADDRESS = bytes([0xFD]) * c.ADDRESS_BYTES
 
 
 class Capacity(NamedTuple):
@@ -59,7 +61,7 @@ class State(NamedTuple):
 
 
 def allocate(capacity: Capacity) -> State:
-    """Make the state before the first command: no market, and one account, which takes the fees."""
+    """Make the state before the first command: no market, no account."""
     signers = capacity.accounts + capacity.agents
     # a sweep can end every order, and a block's end tells of all it touched; unused pages cost nothing
     room = capacity.outcomes + 4 * capacity.orders + 2 * capacity.accounts

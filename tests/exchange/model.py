@@ -6,7 +6,7 @@ for, the best order is looked for in all of them.
 """
 
 from engine.exchange.records import NONCES_KEPT, Kind
-from engine.exchange.state import FEE_ADDRESS
+from engine.exchange.state import FEE_ADDRESS, INSURANCE_ADDRESS
 from shm.codes import NAMES, REFUSED_AS, Ack, Ask, Flag, Ledger, Refusal, Side, Status, Tif
 from shm.codes import Command as Kinds
 from tests.exchange.terms import NO_TEXT, Command
@@ -18,6 +18,8 @@ CASH_MAX = 10**17
 RATE_MAX = 100_000
 LEVERAGE_MAX = 50
 VALUE_MIN = 10 * MICRO
+INTEREST_VALUE_MAX = 10**16
+MARK_MS = 3000
 SUBS_MAX = SCHEDULES_A_DAY = 10
 OWNER_ONLY = {Kinds.USD_SEND, Kinds.APPROVE_AGENT, Kinds.CREATE_SUB, Kinds.SUB_TRANSFER}
 CANCELED, SELF_TRADE, REDUCE_ONLY, SCHEDULED = (
@@ -50,6 +52,7 @@ class Model:
         if not self.accounts:
             self.command, self.now_ms = Command(), 0  # at the beginning of all things
             self._make_account(FEE_ADDRESS)
+            self._make_account(INSURANCE_ADDRESS)
         self.command, self.now_ms = command, command.time_ns // 1_000_000
         self.oid = self.filled = self.notional = 0
         try:
@@ -146,7 +149,9 @@ class Model:
             raise Refused(Refusal.AMOUNT)
         if len(self.markets) == self.capacity.markets:
             raise Refused(Refusal.TABLE_FULL)
-        self.markets.append(Market(len(self.markets), c.text, c.side, c.amount, c.quantity, c.order, c.price))
+        market = Market(len(self.markets), c.text, c.side, c.amount, c.quantity, c.order, c.price)
+        market.mark, market.mark_ms = c.price, self.now_ms
+        self.markets.append(market)
         self._tell_market(self.markets[-1])
 
     def _deposit(self, c):
@@ -168,6 +173,8 @@ class Model:
                 today = self.now_ms // DAY_MS
                 account.fired[today] = account.fired.get(today, 0) + 1
                 self._end_all(account, SCHEDULED)
+        for market in self.markets:
+            self._mark_itself(market)
         self.height += 1
         for account in self.accounts.values():
             self._tell_if_new(self._funds(account))
@@ -177,6 +184,12 @@ class Model:
         for market in self.markets:
             self._tell_if_new(self._contract(market))
         self._tell(Kind.BLOCK, self.height, c.sequence)
+
+    def _mark_itself(self, market):
+        mark = max(1, min(market.reference, INTEREST_VALUE_MAX // max(market.interest, 1)))
+        if mark != market.mark and self.now_ms - market.mark_ms >= MARK_MS:
+            market.mark, market.mark_ms = mark, self.now_ms
+            self._tell(Kind.PRICES, 0, mark, 0, 0, 0, 0, 0, 0, 0, market.number)
 
     def _tell_if_new(self, row):
         kind, subject, fields, default = row
@@ -193,14 +206,14 @@ class Model:
 
     def _contract(self, m):
         fields = (m.size_decimals, m.reference, m.interest, m.maker_rate, m.taker_rate, m.max_leverage)
-        return Kind.MARKET, m.number, (*fields, m.name, m.number), None
+        return Kind.MARKET, m.number, (*fields, 0, 800, 0, m.name, 6000, 0, 0, m.number), None
 
     def _funds(self, a):
         fields = (a.actions, a.cash, a.used(), a.volume, a.schedule_ms, a.deposited, a.realised)
         return (
             Kind.FUNDS,
             a.row,
-            (*fields, a.created_ms, a.fees, a.name, a.master.row if a.master else -1, a.row),
+            (*fields, a.created_ms, a.fees, a.name, a.master.row if a.master else -1, 0, a.row),
             None,
         )
 
@@ -440,6 +453,10 @@ class Model:
             raise Refused(Refusal.VALUE_MIN)
         if not market.reference <= 5 * order.price <= 9 * market.reference:
             raise Refused(Refusal.PRICE_FAR)
+        bid = market.best(Side.BUY)
+        dearest = max(order.price, market.mark, bid.price if bid else 0)
+        if not order.reduce and (market.interest + order.quantity) * dearest > INTEREST_VALUE_MAX:
+            raise Refused(Refusal.INTEREST_FAST)
         others = [each for each in account.orders.values() if each is not old]
         if order.tif in (Tif.GTC, Tif.ALO):
             limit = min(5000, 1000 + account.volume // (5_000_000 * MICRO))

@@ -70,7 +70,9 @@ MUTANTS = {
         MONEY, "= leverage, is_isolated\n    reserve(", "= leverage, is_isolated\n    (", unsound=True
     ),
     "a price of six figures": Mutant(MATCHING, "price % step == 0", "True"),
-    "a price far off": Mutant(MATCHING, "5 * price > 9 *", "5 * price > 10 *"),
+    "a price far off": Mutant(
+        MATCHING, "> market.price_band * reference", ">= market.price_band * reference"
+    ),
     "an order value one too small": Mutant(
         MATCHING, "price * quantity < VALUE_MIN and", "price * quantity < VALUE_MIN // 2 and"
     ),

@@ -286,7 +286,7 @@ def test_agents_whose_time_is_over_make_room_and_are_told_as_revoked(scene):
     scene.now_ms = until
     rows, ack = scene.ask(ANN, Kinds.APPROVE_AGENT, other=address(110), text=b"w" + bytes(15))
     assert ack["outcome"] == Ack.DONE and [row["done"] for row in rows] == [1, 1, 0]
-    assert scene.state.accounts[1]["first_agent"] == rows[-1]["order"]
+    assert scene.state.accounts[2]["first_agent"] == rows[-1]["order"]
     assert scene.state.signers[rows[-1]["order"]]["next"] == rows[0]["order"] - 2, "x is all that is left"
 
 
@@ -305,7 +305,7 @@ def test_a_sub_account_is_led_by_its_master(scene):
     scene.ask(ANN, Kinds.CREATE_SUB, other=sub, text=b"sub" + bytes(13))
     move = {"kind": Kinds.SUB_TRANSFER, "other": sub, "amount": 300 * USD}
     rows, _ = scene.ask(ANN, flags=Ask.IS_DEPOSIT, **move)
-    assert [(row["account"], row["amount"]) for row in rows] == [(1, -300 * USD), (4, 300 * USD)]
+    assert [(row["account"], row["amount"]) for row in rows] == [(2, -300 * USD), (5, 300 * USD)]
     assert refusal(scene.ask(BOB, flags=Ask.IS_DEPOSIT, **move)) == Refusal.SUB_UNKNOWN
     scene.order(ANN, Side.BUY, 20, 90_0000, flags=Ask.HAS_VAULT, vault=sub)
     assert [order.account.address for order in scene.model.open.values()] == [sub]

@@ -45,7 +45,7 @@ def test_an_account_has_what_the_core_says(served):
     for row, user in accounts_of(core):
         state, account = ask(type="clearinghouseState", user=user), core.accounts[row]
         mine = core.positions[row * len(core.markets) : (row + 1) * len(core.markets)]
-        marks = core.markets["reference_price"]
+        marks = core.markets["mark"]
         value = sum(
             int(p["isolated"]) + int(p["size"]) * int(mark) - int(p["entry"])
             for p, mark in zip(mine, marks, strict=True)
@@ -76,7 +76,7 @@ def leverage_of(state, at, market):
 def is_covered(core, account, market, side, size):
     """Whether the core would let an account open so much more at the mark."""
     at = account * len(core.markets) + market
-    value = size * int(core.markets[market]["reference_price"])
+    value = size * int(core.markets[market]["mark"])
     position = core.positions[at]
     buys, sells = int(position["buys"]), int(position["sells"])
     fee = -(-value * max(int(core.markets[market]["taker_rate"]), 0) // 10**6)
@@ -96,7 +96,7 @@ def test_what_may_be_traded_is_what_the_core_covers(served):
             for side, text in zip(Side, told["maxTradeSzs"], strict=True):
                 size = int(Decimal(text).scaleb(int(core.markets[market]["size_decimals"])))
                 assert size == 0 or is_covered(core, account, market, side, size)
-                more = 2 + ROUNDED * told["leverage"]["value"] // int(core.markets[market]["reference_price"])
+                more = 2 + ROUNDED * told["leverage"]["value"] // int(core.markets[market]["mark"])
                 assert not is_covered(core, account, market, side, size + more)
                 some += size > 0
     assert some > 0
@@ -113,7 +113,7 @@ def test_markets_are_those_of_the_core(served):
             row["max_leverage"],
         )
         assert Decimal(context["openInterest"]) == Decimal(int(row["open_interest"])).scaleb(-decimals)
-        assert Decimal(context["markPx"]) == Decimal(int(row["reference_price"])).scaleb(decimals - 6)
+        assert Decimal(context["markPx"]) == Decimal(int(row["mark"])).scaleb(decimals - 6)
 
 
 def test_every_interval_adds_up_to_the_same(served):

@@ -27,6 +27,8 @@ class Market:
     taker_rate: int
     reference: int
     interest: int = 0
+    mark: int = 0
+    mark_ms: int = 0
     sides: tuple = field(default_factory=lambda: ({}, {}))  # oid -> Order, buys and sells
 
     def value_max(self, tif):

@@ -155,6 +155,13 @@ class Witness:
         sizes = [size for (_, market), size in self.sizes.items() if market == told["market"] and size > 0]
         assert told["quantity"] == sum(sizes), "open interest is the sum of longs"
 
+    def _on_prices(self, told):
+        assert told["market"] in self.rates and told["price"] > 0, "a market has a mark"
+        assert (told["quantity"] == 0) == (told["placed_ms"] == 0), "an oracle has a price and a time"
+
+    def _on_tier(self, told):
+        assert told["market"] in self.rates and told["order"] > 0 and told["price"] > 0
+
     def _on_account(self, told):
         assert told["account"] not in self.cash or told["account"] == 0
         self.cash.setdefault(told["account"], 0)

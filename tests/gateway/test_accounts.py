@@ -157,7 +157,7 @@ def test_what_may_be_traded_is_what_the_engine_would_take(seed):
     chance, world = random.Random(seed), exchange()
     coin = chance.choice(sorted(COINS))
     m, a = world.market(coin), world.account(ALICE)
-    mark = int(world.arrays["contracts"]["reference_price"][m])
+    mark = int(world.arrays["contracts"]["mark"][m])
     with world.block() as block:
         leverage = chance.randrange(1, 21)
         for oid in range(chance.randrange(3)):

@@ -48,6 +48,55 @@ def test_a_command_is_checked_and_said_in_whole_numbers(path):
 
 
 @pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ({"kind": "oracle", "coin": "BTC", "price": "60000.5"}, {"price": "60000.5"}),
+        (
+            {"kind": "oracle", "coin": "BTC", "price": "60000", "external": "7"},
+            {"price": "60000", "external": "7"},
+        ),
+        ({"kind": "halt", "coin": "BTC"}, {"kind": "mode", "amount": 2}),
+        ({"kind": "cancel-only", "coin": "BTC"}, {"kind": "mode", "amount": 1}),
+        ({"kind": "resume", "coin": "BTC"}, {"kind": "mode", "amount": 0}),
+        (
+            {"kind": "limits", "coin": "BTC", "cap": "5000000000", "band": 500, "step": 10, "impact": 20_000},
+            {"amount": 5 * 10**15, "quantity": 500, "price": 10, "order": 20_000},
+        ),
+        (
+            {"kind": "tier", "coin": "BTC", "notional": "150000000", "leverage": 20},
+            {"quantity": 150 * 10**12, "amount": 20},
+        ),
+        ({"kind": "kill", "address": ADDRESS}, {"address": ADDRESS.lower(), "amount": 1}),
+        ({"kind": "revive", "address": "all"}, {"kind": "kill", "address": "0x" + "00" * 20, "amount": 0}),
+    ],
+)
+def test_each_word_of_the_operator_is_said_as_the_engine_takes_it(said, meant):
+    coin = {name: value for name, value in said.items() if name in ("kind", "coin")}
+    assert operator.command(said) == coin | meant
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"kind": "oracle", "coin": "BTC"},
+        {"kind": "oracle", "coin": "BTC", "price": "-1"},
+        {"kind": "oracle", "coin": "BTC", "price": "1e3"},
+        {"kind": "oracle", "coin": "B C", "price": "1"},
+        {"kind": "halt"},
+        {"kind": "limits", "coin": "BTC", "cap": "0", "band": 0, "step": 0, "impact": 1},
+        {"kind": "limits", "coin": "BTC", "cap": "0", "band": True, "step": 0, "impact": 1},
+        {"kind": "limits", "coin": "BTC", "cap": "10000000001", "band": 1, "step": 0, "impact": 1},
+        {"kind": "tier", "coin": "BTC", "notional": "0", "leverage": 5},
+        {"kind": "tier", "coin": "BTC", "notional": "1", "leverage": 51},
+        {"kind": "kill", "address": "everyone"},
+    ],
+)
+def test_a_word_that_cannot_be_meant_is_wrong(said):
+    with pytest.raises(Wrong):
+        operator.command(said)
+
+
+@pytest.mark.parametrize(
     "change",
     [
         {"kind": "add_market"},

@@ -27,6 +27,12 @@ FUNDS = (
     "created_ms",
     "master",
 )
+CONTRACT = (
+    "max_leverage", "maker_rate", "taker_rate", "reference_price", "open_interest", "mark", "oracle",
+    "external", "oracle_ms", "oracle_state", "mode", "impact_bid", "impact_ask", "premium", "samples",
+    "interest_cap", "price_band", "mark_step", "impact_notional", "tier_count", "tier_from", "tier_leverage",
+    "tier_deduction",
+)  # fmt: skip
 POSITION = ("size", "entry", "used", "isolated", "realised")
 
 
@@ -69,8 +75,8 @@ def _same_market(core, shown, market):
     assert bytes(row["name"]).rstrip(b"\0") == bytes(mine["name"]).rstrip(b"\0")
     assert row["size_decimals"] == row["quantity_places"] == mine["size_decimals"]
     assert 10 ** int(row["price_places"]) == mine["price_unit"]
-    for name in ("max_leverage", "maker_rate", "taker_rate", "reference_price", "open_interest"):
-        assert contract[name] == mine[name], name
+    for name in CONTRACT:
+        assert np.array_equal(contract[name], mine[name]), name
     for side in Side:
         theirs, ours = (queues(part, market, side) for part in (core, shown.state.rows))
         assert ours == theirs, "the same orders in the same queues"

@@ -5,12 +5,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from numba import njit
 
-from engine.exchange import money
-from engine.exchange.apply import RATE_MAX, USD
+from engine.exchange import arithmetic, money
+from engine.exchange.markets import RATE_MAX, USD
 from engine.exchange.records import MARKET
 from shm.constants import LIMIT_ORDERS_MAX_TIMES, MARKET_ORDERS_MAX
 
-share = money.share.py_func
+share = arithmetic.share.py_func
 fees_of = njit(lambda markets, notional: money.fees_of(markets[0], notional))
 margin_of = njit(lambda entry, buys, sells, leverage: money.margin_of(entry, buys, sells, leverage))
 WIDE = st.integers(1, 2**62 - 1)
@@ -28,7 +28,7 @@ def test_a_share_is_exact_at_any_size(total, one, other):
 
 @given(st.integers(-(10**18), 10**18), st.integers(1, 10**6))
 def test_rounding_is_up_for_either_sign(a, b):
-    rounded = money.ceil_div.py_func(a, b)
+    rounded = arithmetic.ceil_div.py_func(a, b)
     assert rounded * b >= a > (rounded - 1) * b
 
 

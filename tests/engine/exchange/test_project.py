@@ -13,7 +13,8 @@ from shm.constants import BOOK_DEPTH, SIDE_LEVELS_MIN
 from tests.engine import made
 from tests.engine.exchange.reference_candles import candles_of
 from tests.engine.exchange.running import KEPT, Running, chain, queues, same
-from tests.exchange.commands import Swarm
+from tests.exchange.commands import START_NS, TIGHT, Swarm
+from tests.exchange.terms import Command as Asked
 
 SEEDS = range(16)
 BY_MARKET = (Kind.OPENED, Kind.FILLED, Kind.ENDED, Kind.MARKET)
@@ -329,6 +330,29 @@ def test_a_market_is_as_it_was_told():
         40,
     )
     assert shown.state.status[0]["market_count"] == 1
+
+
+def test_a_markets_prices_tiers_and_bounds_are_shown():
+    running, now_ns = Running(TIGHT), START_NS
+    told = [
+        {"kind": codes.Command.ADD_MARKET, "text": b"M" + bytes(15), "side": 2, "price": 10**6, "amount": 40},
+        {"kind": codes.Command.ORACLE, "price": 10**6 + 1, "trigger_price": 10**6 + 9},
+        {"kind": codes.Command.LIMITS, "amount": 10**12, "quantity": 700, "price": 5, "order": 20_000},
+        {"kind": codes.Command.TIER, "quantity": 10**12, "amount": 20},
+        {"kind": codes.Command.TIER, "quantity": 10**13, "amount": 5},
+        {"kind": codes.Command.END_BLOCK},
+        {"kind": codes.Command.MODE, "amount": codes.Trading.HALTED},
+        {"kind": codes.Command.END_BLOCK},
+    ]
+    for number, fields in enumerate(told):
+        now_ns += 20_000_000_000 * (number == 7)
+        kind = {"kind": int(fields.pop("kind"))}
+        running.take([Asked(sequence=number + 1, time_ns=now_ns, **kind, **fields)])
+    same(running.core, running.world)
+    contract = running.world.contracts[0]
+    assert (contract["oracle"], contract["samples"], contract["funding_rate"]) == (10**6 + 1, 1, 125_000)
+    assert (contract["mode"], contract["oracle_state"]) == (codes.Trading.HALTED, codes.Oracle.OLD)
+    assert contract["tier_leverage"].tolist() == [40, 20, 5, 0]
 
 
 def test_a_trade_is_told_from_both_sides():
