@@ -328,4 +328,4 @@ def test_what_it_has_done_is_counted(exchange):
     told = counters()
     assert (told["blocks"], told["doors"], told["lost_acks"]) == (2, 1, 0)
     assert told["commands"] == exchange.visible == told["durable"]
-    assert told["accounts"] == 2
+    assert told["accounts"] == 3, "the fee account, the insurance account and the rich one"
