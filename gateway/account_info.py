@@ -153,7 +153,7 @@ def web_data_core(world: World, row: int | None, user: str) -> bytes:
         "twapStates": [],
         "spotState": {"balances": []},
         "spotAssetCtxs": [],
-        "perpsAtOpenInterestCap": [],
+        "perpsAtOpenInterestCap": contracts.at_interest_cap(world),
     }
     state = json(accounts.state_core(account))
     return b'%b,"assetCtxs":%b,"openOrders":[%b],"clearinghouseState":%b' % (
@@ -260,7 +260,7 @@ ANSWERS: dict[type, Callable[[World, Any], bytes]] = {
     asked.CandleSnapshot: _candles,
     asked.FundingHistory: _NONE,
     asked.PredictedFundings: _NONE,
-    asked.AtOpenInterestCap: _NONE,
+    asked.AtOpenInterestCap: lambda world, request: json(contracts.at_interest_cap(world)),
     asked.MarginTable: lambda world, request: json(contracts.margin_table(world, request.id)),
     asked.MaxMarketOrders: lambda world, request: json(contracts.max_market_orders()),
     asked.Liquidatable: _NONE,

@@ -14,12 +14,13 @@ from gateway.codec import encode as json
 from gateway.errors import NotNow
 from gateway.world import World
 from shm import account_rows, layout
-from shm.constants import MARKET_ORDERS_MAX, USD_PLACES
+from shm.constants import FUNDING_PLACES, MARKET_ORDERS_MAX, USD_PLACES
 from shm.units import format_decimal
 
 TRIES = 4096  # of some 40 ns, as for any row
 DAY_MS = 86_400_000
-SINGLE_TIER_MAX = 49  # a margin table with an id up to this is one tier: the id is its leverage
+SINGLE_TIER_MAX = 50  # a margin table with an id up to this is one tier: the id is its leverage
+TIERED_FROM = 100  # the id of the first market's table, where a market has more than one tier
 
 
 class Contract(NamedTuple):
@@ -51,6 +52,16 @@ class Contract(NamedTuple):
     tier_leverage: list[int]
     tier_deduction: list[int]
 
+    def tiers(self) -> list[tuple[int, int]]:
+        """(from which notional, the most leverage), the largest positions last."""
+        most = max(self.tier_count, 1)
+        return list(zip(self.tier_from[:most], self.tier_leverage[:most], strict=True))
+
+    @property
+    def is_capped(self) -> bool:
+        """Whether its open interest is at its cap: then nobody may open more."""
+        return 0 < self.interest_cap <= self.open_interest * self.mark
+
 
 assert Contract._fields == layout.CONTRACT.names
 
@@ -71,7 +82,8 @@ def _read(world: World, market: int) -> Contract:
     arrays, out = world.arrays, np.zeros(1, layout.CONTRACT)
     if account_rows.read_contract(arrays["markets"], arrays["contracts"], market, out, TRIES) < 0:
         raise NotNow
-    return Contract(*out[0].tolist())
+    fields = (field.tolist() if isinstance(field, np.ndarray) else field for field in out[0].tolist())
+    return Contract(*fields)
 
 
 def places(world: World, market: int) -> Places:
@@ -96,25 +108,42 @@ def rate(parts: int) -> str:
 def meta(world: World) -> dict[str, Any]:
     """The universe: every market, in the order of their rows."""
     world.learn()
-    leverages = [contract(world, market).max_leverage for market in range(len(world.coins))]
+    terms = [contract(world, market) for market in range(len(world.coins))]
     universe = [
-        {"szDecimals": world.size_decimals(market), "name": coin, "maxLeverage": most, "marginTableId": most}
-        for market, (coin, most) in enumerate(zip(world.coins, leverages, strict=True))
+        {
+            "szDecimals": world.size_decimals(market),
+            "name": coin,
+            "maxLeverage": of.max_leverage,
+            "marginTableId": _table_id(market, of),
+        }
+        for market, (coin, of) in enumerate(zip(world.coins, terms, strict=True))
     ]
-    tables = [[most, tiers(most)] for most in sorted(set(leverages)) if most > SINGLE_TIER_MAX]
+    tables = [
+        [TIERED_FROM + market, _table(of.tiers())] for market, of in enumerate(terms) if len(of.tiers()) > 1
+    ]
     return {"universe": universe, "marginTables": tables, "collateralToken": 0}
 
 
-def tiers(max_leverage: int) -> dict[str, Any]:
-    """A margin table of one tier."""
-    return {"description": "", "marginTiers": [{"lowerBound": "0.0", "maxLeverage": max_leverage}]}
+def _table_id(market: int, terms: Contract) -> int:
+    return TIERED_FROM + market if len(terms.tiers()) > 1 else terms.max_leverage
+
+
+def _table(tiers: list[tuple[int, int]]) -> dict[str, Any]:
+    lines = [{"lowerBound": usd(start), "maxLeverage": leverage} for start, leverage in tiers]
+    return {"description": "", "marginTiers": lines}
 
 
 def margin_table(world: World, id: int) -> dict[str, Any] | None:
-    """The margin table of this id: there is one for each leverage that a market allows at most."""
-    if 1 <= id <= SINGLE_TIER_MAX or [id, tiers(id)] in meta(world)["marginTables"]:
-        return tiers(id)
-    return None
+    """The margin table of this id: one tier of that leverage, or those of a market that has more."""
+    if 1 <= id <= SINGLE_TIER_MAX:
+        return _table([(0, id)])
+    return next((table for known, table in meta(world)["marginTables"] if known == id), None)
+
+
+def at_interest_cap(world: World) -> list[str]:
+    """The coins whose open interest is at its cap."""
+    world.learn()
+    return [coin for market, coin in enumerate(world.coins) if contract(world, market).is_capped]
 
 
 def max_market_orders() -> list[list[Any]]:
@@ -156,21 +185,22 @@ def fees(world: World) -> dict[str, Any]:
 
 
 def context(world: World, market: int) -> bytes:
-    """A market's context. The mark stands for the oracle; there is no funding yet, and so no premium."""
+    """A market's context. Until it has heard of an oracle, its mark stands for it."""
     terms, (price_places, quantity_places) = contract(world, market), places(world, market)
     day = _day(world, market)
     mark = format_decimal(terms.mark, price_places)
+    impacts = [terms.impact_bid, terms.impact_ask]
     return json(
         {
-            "funding": "0.0",
+            "funding": format_decimal(terms.funding_rate, FUNDING_PLACES),
             "openInterest": format_decimal(terms.open_interest, quantity_places),
             "prevDayPx": format_decimal(int(day["open"]) or terms.mark, price_places),
             "dayNtlVlm": usd(day["notional"]),
-            "premium": None,
-            "oraclePx": mark,
+            "premium": format_decimal(terms.premium, FUNDING_PLACES) if all(impacts) else None,
+            "oraclePx": format_decimal(terms.oracle, price_places) if terms.oracle else mark,
             "markPx": mark,
             "midPx": _mid(world, market, price_places),
-            "impactPxs": None,
+            "impactPxs": [format_decimal(price, price_places) for price in impacts] if all(impacts) else None,
             "dayBaseVlm": format_decimal(day["volume"], quantity_places),
         }
     )

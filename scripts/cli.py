@@ -4,6 +4,7 @@
     ringside deposit ADDRESS AMOUNT             give an account of a running exchange money
     ringside withdraw ADDRESS AMOUNT            take it away
     ringside oracle COIN PRICE [...]            and what else its operator may say (operator_words.py)
+    ringside feed --url URL | --file FILE       tell a running exchange its oracle's prices, from a source
     ringside follow --simulated                 a small simulated node, and ringside following it
     ringside follow --node-data DIR [...]       the logs of a node, live or recorded
     ringside config [the same options]          print the settings in effect, as a configuration file
@@ -42,6 +43,8 @@ def run(arguments: Sequence[str]) -> int:
     try:
         if given.command in operator_words.COMMANDS:
             return _operate(given)
+        if given.command == "feed":
+            return _feed(given)
         config = configuration.load(given.config, sections_of(given))
         return _run_exchange(config) if given.command == "up" else _run_follow(config)
     except configuration.Invalid as error:
@@ -86,6 +89,24 @@ def _operate(given: argparse.Namespace) -> int:
     return 0
 
 
+def _feed(given: argparse.Namespace) -> int:
+    """Tell a running exchange its oracle's prices until the source ends, or a signal ends this."""
+    import asyncio
+
+    from scripts import operator, oracle_feed
+
+    data = configuration.load(given.config, {} if given.data is None else {"data": given.data}).data
+    try:
+        moments = [] if given.file is None else oracle_feed.recording(given.file)
+    except oracle_feed.Unusable as unusable:
+        raise configuration.Invalid(str(unusable)) from None
+    source = oracle_feed.of_url(given.url) if given.url else oracle_feed.of_recording(moments, given.speed)
+    with suppress(KeyboardInterrupt):
+        taken = asyncio.run(oracle_feed.run(source, given.exchange, Path(data) / operator.NAME))
+        print(f"ringside feed: the source has ended; {taken:,} prices were taken")
+    return 0
+
+
 def _print_config(given: argparse.Namespace) -> int:
     try:
         print(configuration.to_toml(configuration.load(given.config, sections_of(given))), end="")
@@ -109,6 +130,7 @@ def parser() -> argparse.ArgumentParser:
     _add_exchange_options(up)
     _add_options(up)
     operator_words.add_parsers(commands, _add_places)
+    _add_feed(commands.add_parser("feed", help="tell a running exchange its oracle's prices, from a source"))
     follow = commands.add_parser("follow", help="rebuild the books from a node's logs, and serve them")
     config = commands.add_parser("config", help="print the settings in effect, as a configuration file")
     for command in (follow, config):
@@ -116,6 +138,17 @@ def parser() -> argparse.ArgumentParser:
         _add_options(command)
     _add_exchange_options(config)
     return top
+
+
+def _add_feed(command: argparse.ArgumentParser) -> None:
+    source = command.add_mutually_exclusive_group(required=True).add_argument
+    source("--url", help="the middles of the books of who speaks the wire there: another ringside, a venue")
+    source("--file", type=Path, help="a recording: lines of SECONDS COIN PRICE [EXTERNAL]")
+    command.add_argument("--speed", type=float, default=1.0, help="of a recording (default 1: its own pace)")
+    command.add_argument(
+        "--exchange", metavar="URL", default="http://127.0.0.1:3001", help="that is told (default: 3001 here)"
+    )
+    _add_places(command)
 
 
 def _add_exchange_options(command: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
     python -m scripts.simulated_exchange --operator DATA/operator.sock [--url URL] [--seed N] [--rate R]
 
+The prices that they trade around are told to the exchange as its oracle's, by the operator's socket.
 Each account has a connection of its own and trades every market that `meta` names; one more connection
 watches the best quotes of all. Accounts and their keys follow from the seed, so they are the same when it is
 started again: they hold nothing but what the operator's socket gives them. A connection that ends is made
@@ -14,13 +15,14 @@ import hashlib
 import signal
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from math import ceil
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from scripts import operator, trading_client
+from scripts import operator, oracle_feed, trading_client
 from scripts.simulated_market import Spec
 from scripts.simulated_prices import STEP_SECONDS, Prices
 from scripts.simulated_quotes import Action, Maker, Market, Picture, Style, Taker, View, scaled
@@ -265,6 +267,16 @@ async def live(url: str, operator_socket: Path, scene: Scene, account: Account) 
         await again.wait()
 
 
+async def fair_prices(scene: Scene) -> AsyncIterator[oracle_feed.Prices]:
+    """What the markets are worth here, as a source of an oracle."""
+    while True:
+        yield {
+            coin: oracle_feed.Price(spec.price_text(scene.prices.fair(coin)))
+            for coin, spec in scene.specs.items()
+        }
+        await asyncio.sleep(oracle_feed.EVERY_SECONDS)
+
+
 async def report(scene: Scene) -> None:
     while True:
         await asyncio.sleep(REPORT_SECONDS)
@@ -294,6 +306,9 @@ async def simulate(url: str, operator_socket: Path, seed: int, rate: float) -> N
 
 async def _trade(url: str, operator_socket: Path, seed: int, rate: float) -> None:
     scene = Scene(seed, await find_markets(url))
+    desk = oracle_feed.Desk(
+        operator_socket, {coin: spec.price_decimals for coin, spec in scene.specs.items()}
+    )
     accounts = accounts_of(scene, seed, rate)
     print(f"SIMULATED traders: {len(accounts)} accounts in {', '.join(scene.specs)} at {url}", flush=True)
     try:
@@ -301,6 +316,7 @@ async def _trade(url: str, operator_socket: Path, seed: int, rate: float) -> Non
             group.create_task(scene.walk())
             group.create_task(report(scene))
             group.create_task(watch(url, scene))
+            group.create_task(oracle_feed.feed(fair_prices(scene), desk))
             for account in accounts:
                 group.create_task(live(url, operator_socket, scene, account))
     finally:

@@ -52,6 +52,7 @@ class Exchange(World):
             row = self.arrays["contracts"][m : m + 1]
             row["max_leverage"], row["maker_rate"], row["taker_rate"] = max_leverage, maker, taker
             row["reference_price"] = row["mark"] = self.price(coin, price)
+            row["tier_count"], row["tier_leverage"][0, 0] = 1, max_leverage
         return self.markets[coin]
 
     def account(self, address):
@@ -113,10 +114,12 @@ class ExchangeBlock(Block):
         self.entries.append(entry)
 
     def open_interest(self, coin, size):
+        self.contract(coin, open_interest=self.world.size(coin, size))
+
+    def contract(self, coin, **fields):
+        """Give a market these fields of its CONTRACT."""
         m = self.world.market(coin)
-        self.changes.append(
-            (None, lambda _: self._set("contracts", m, {"open_interest": self.world.size(coin, size)}))
-        )
+        self.changes.append((None, lambda _: self._set("contracts", m, fields)))
         self.markets.add(m)
 
     def _change_account(self, user, write):

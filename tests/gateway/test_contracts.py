@@ -23,12 +23,46 @@ def test_the_universe_is_the_markets_in_their_order(world):
             {"szDecimals": 5, "name": "BTC", "maxLeverage": 40, "marginTableId": 40},
             {"szDecimals": 4, "name": "ETH", "maxLeverage": 50, "marginTableId": 50},
         ],
-        "marginTables": [[50, asker(world)("marginTable", id=50)]],
+        "marginTables": [],
         "collateralToken": 0,
     }
     assert asker(world)("allPerpMetas") == [meta]
     assert asker(world)("meta", dex="nope") is None
     assert asker(world)("metaAndAssetCtxs", dex="nope") is None
+
+
+def test_a_market_of_more_tiers_has_a_table_of_its_own(world):
+    with world.block() as block:
+        block.contract(
+            "ETH", tier_count=2, tier_from=[0, 150_000_000_000_000, 0, 0], tier_leverage=[50, 20, 0, 0]
+        )
+    ask = asker(world)
+    assert [market["marginTableId"] for market in ask("meta", dex="")["universe"]] == [40, 101]
+    table = ask("marginTable", id=101)
+    assert table["marginTiers"] == [
+        {"lowerBound": "0.0", "maxLeverage": 50},
+        {"lowerBound": "150000000.0", "maxLeverage": 20},
+    ]
+    assert ask("meta", dex="")["marginTables"] == [[101, table]] and ask("marginTable", id=100) is None
+
+
+def test_markets_whose_open_interest_is_at_its_cap(world):
+    with world.block() as block:
+        block.contract("BTC", interest_cap=60_000_000_000, open_interest=99_999)
+        block.contract("ETH", interest_cap=60_000_000_000, open_interest=199_967)
+    assert asker(world)("perpsAtOpenInterestCap") == ["ETH"]
+    assert asker(world)("webData2", user=ALICE)["perpsAtOpenInterestCap"] == ["ETH"]
+
+
+def test_a_context_tells_of_the_oracle_and_of_funding_to_come(world):
+    prices = {"mark": 600_005, "oracle": 600_012, "funding_rate": 125_000, "premium": -2_824_061}
+    with world.block() as block:
+        block.contract("BTC", impact_bid=600_001, impact_ask=600_009, **prices)
+        block.contract("ETH", impact_bid=300_049, **prices)
+    _, (btc, eth) = asker(world)("metaAndAssetCtxs")
+    told = [btc[name] for name in ("markPx", "oraclePx", "funding", "premium", "impactPxs")]
+    assert told == ["60000.5", "60001.2", "0.0000125", "-0.0002824061", ["60000.1", "60000.9"]]
+    assert (eth["premium"], eth["impactPxs"]) == (None, None), "a side was too thin"
 
 
 def test_a_margin_table_is_one_tier(world):

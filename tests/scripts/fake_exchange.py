@@ -34,6 +34,7 @@ class FakeExchange:
         self.markets = [Toy(SPECS[coin], asset, self._tell) for asset, coin in enumerate(COINS)]
         self.deposits: Counter[str] = Counter()
         self.logins: Counter[str] = Counter()
+        self.oracles: Counter[str] = Counter()  # prices told, by coin
         self.fills = 0
         self._funds: Counter[str] = Counter()  # 10^-6 USD
         self._users: dict[ServerConnection, str] = {}  # that have logged in
@@ -72,6 +73,10 @@ class FakeExchange:
     # --- what it does ---------------------------------------------------------------------------------------
 
     def _operate(self, command: Message, answer: Any) -> None:
+        if command["kind"] == "oracle":
+            self.oracles[command["coin"]] += 1
+            answer({"ok": True, "sequence": 1})
+            return
         self.deposits[command["address"]] += 1
         self._funds[command["address"]] += command["amount"]
         answer({"ok": True, "sequence": 1})
@@ -126,13 +131,21 @@ class FakeExchange:
     def _info(self, payload: Message) -> Message:
         return {"type": payload["type"], "data": getattr(self, f"_{payload['type']}")(payload)}
 
-    def _metaAndAssetCtxs(self, _: Message) -> Any:  # noqa: N802 (the wire's name)
+    def _meta(self, _: Message) -> Any:
         specs = [market.spec for market in self.markets]
         universe = [
             {"name": spec.coin, "szDecimals": spec.size_decimals, "maxLeverage": spec.leverage_max}
             for spec in specs
         ]
-        return [{"universe": universe}, [{"markPx": spec.price_text(spec.reference)} for spec in specs]]
+        return {"universe": universe}
+
+    def _metaAndAssetCtxs(self, payload: Message) -> Any:  # noqa: N802 (the wire's name)
+        specs = [market.spec for market in self.markets]
+        return [self._meta(payload), [{"markPx": spec.price_text(spec.reference)} for spec in specs]]
+
+    def _allMids(self, _: Message) -> Any:  # noqa: N802 (the wire's name)
+        specs = [market.spec for market in self.markets]
+        return {spec.coin: spec.price_text(spec.reference) for spec in specs}
 
     def _clearinghouseState(self, payload: Message) -> Any:  # noqa: N802 (the wire's name)
         user = payload["user"]

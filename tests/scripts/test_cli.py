@@ -124,3 +124,9 @@ def test_help_is_given(capsys, options):
     with pytest.raises(SystemExit) as ended:
         cli.run(options)
     assert ended.value.code == 0 and "ringside" in capsys.readouterr().out
+
+
+def test_a_recording_of_prices_that_cannot_be_read_is_said_before_anyone_is_asked(tmp_path, capsys):
+    (tmp_path / "prices").write_text("0 BTC nothing\n")
+    assert cli.run(["feed", "--file", str(tmp_path / "prices"), "--data", str(tmp_path)]) == cli.EXIT_REFUSED
+    assert "line 1" in capsys.readouterr().err

@@ -48,6 +48,7 @@ def test_they_trade_come_back_and_end(tmp_path):
     async def play():
         async with FakeExchange(tmp_path, instance.free_port()) as exchange, traders(exchange) as process:
             await until(lambda: exchange.fills > 20)
+            assert set(exchange.oracles) == {"BTC", "ETH"}, "what it trades around is the oracle's price"
             assert set(exchange.deposits.values()) == {1}
             assert exchange.deposits.keys() == exchange.logins.keys()
             exchange.forget_all()
