@@ -121,6 +121,11 @@ WORDS = {
     Code.TRIGGER: "Trigger orders are not supported. asset=1",
     Code.ORDERS_FULL: "No room for another order. asset=1",
     Code.ORDER_MARKET: "Unknown asset 1",
+    Code.KILLED: "Trading is switched off for this account. asset=1",
+    Code.CLOSED: "Trading is halted: only cancels are taken. asset=1",
+    Code.INTEREST_FAST: "Order would increase open interest too quickly. asset=1",
+    Code.INTEREST_FLIP: "Order would increase open interest while open interest is capped. asset=1",
+    Code.INTEREST_CAP: "Order would increase open interest while open interest is capped. asset=1",
 }
 OF_ACTIONS = {
     Code.UNKNOWN_SIGNER: f"User or API Wallet 0x{'11' * 20} does not exist.",
