@@ -71,7 +71,7 @@ MUTANTS = {
     ),
     "a price of six figures": Mutant(MATCHING, "price % step == 0", "True"),
     "a price far off": Mutant(
-        MATCHING, "> market.price_band * reference", ">= market.price_band * reference"
+        MATCHING, "> market.price_band * reference", "> (market.price_band + 200) * reference"
     ),
     "an order value one too small": Mutant(
         MATCHING, "price * quantity < VALUE_MIN and", "price * quantity < VALUE_MIN // 2 and"
