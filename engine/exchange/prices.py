@@ -59,7 +59,6 @@ def hear_oracle(state, command):
     market = state.markets[command.market]
     if price > INTEREST_VALUE_MAX // max(market.open_interest, 1):
         return Refusal.AMOUNT
-    elapsed = clamp(now_ms - market.oracle_ms, 0, ELAPSED_MS_MAX)
     market.oracle, market.external, market.oracle_ms = price, external, now_ms
     if market.oracle_state != Oracle.LIVE:
         market.oracle_state, market.is_touched = Oracle.LIVE, 1
@@ -67,6 +66,8 @@ def hear_oracle(state, command):
     inside = 0
     if bid > 0 and ask > 0:
         inside = clamp(market.reference_price, bid, ask)
+        elapsed = clamp(now_ms - market.book_ms, 0, ELAPSED_MS_MAX)
+        market.book_ms = now_ms
         _smooth(market, FINE // 2 * (bid + ask) - FINE * price, FINE * inside, elapsed)
     if market.mode != Trading.HALTED:
         set_mark(state, command.market, _within_step(market, _mark_of(market, inside)), now_ms)

@@ -61,6 +61,7 @@ MARKET = record(
     ("oracle_ms", "i8"),
     ("oracle_state", "i8"),  # codes.Oracle
     ("external", "i8"),
+    ("book_ms", "i8"),  # when the two means that follow were given their last sample
     ("basis", "i8"),  # mean of (mid - oracle) over minutes, in thousandths
     ("basis_weight", "i8"),  # of that mean, in ms; 0: no sample yet
     ("smooth", "i8"),  # mean of the book's own price over half a minute, in thousandths
@@ -185,6 +186,9 @@ class Kind(IntEnum):
     )
     PRICES = 12  # what a market's oracle, mark and premium are from here on
     TIER = 13  # a margin tier was added: `order` is its number
+    RATE = 14  # an hour is over: what is paid in a market
+    FUNDING = 15  # one position has paid, or was paid
+    LIQUIDATED = 16  # what was told of the account just before was done because its margin did not suffice
 
 
 OUTCOME = record(

@@ -77,6 +77,21 @@ def test_with_two_parts_a_mean_of_half_a_minute_decides(engine):
     assert mark(rows) == sorted([101_0000, 102_0000, smooth // 1000])[1]
 
 
+def test_a_mean_counts_its_time_from_its_own_last_sample(engine):
+    """An oracle that finds no book gives no sample, and takes no time from the next one."""
+    quote(engine, 99_0000, 103_0000)
+    engine.oracle(100_0000)
+    for who in (ANN, BOB):
+        engine.done(kind=Kinds.CANCEL_ALL, signer=who, flags=Ask.SESSION)
+    engine.now_ms += 3000
+    engine.oracle(100_0000)
+    quote(engine, 101_0000, 105_0000)
+    engine.now_ms += 3000
+    engine.oracle(100_0000)
+    # the book's own price goes from 100 to 101, its least; 1 x 30/36 + 6000
+    assert engine.market()["smooth"] == 100_0000_000 + 1_0000_000 * 6000 // 6000
+
+
 def test_without_a_book_the_mark_keeps_its_distance_from_the_oracle(engine):
     quote(engine, 99_0000, 103_0000)
     engine.oracle(100_0000)
