@@ -212,6 +212,7 @@ class Refusal(IntEnum):
     INTEREST_FAST = 83  # of open interest: too much at once
     INTEREST_FLIP = 84  # at its cap, and the order would turn a position round
     INTEREST_CAP = 85  # at its cap, and the order would open
+    TIER = 86  # a position so large must have less leverage
 
 
 ACTION_MAX = 63  # the last Refusal of a whole action
@@ -224,6 +225,7 @@ class Ledger(IntEnum):
     WITHDRAW = 2
     SEND = 3  # between two accounts; both have an entry
     SUB_TRANSFER = 4
+    LIQUIDATION = 5  # between an account whose margin did not suffice and the insurance account
 
 
 class Status(IntEnum):
@@ -275,6 +277,7 @@ REFUSED_AS = {  # the order status that tells of a refused order; "rejected" for
     Refusal.PRICE_FAR: "oracleRejected",
     Refusal.OPEN_ORDERS: "tooManyOpenOrdersRejected",
     Refusal.TRIGGER: "badTriggerPxRejected",
+    Refusal.TIER: "perpMaxPositionRejected",
     Refusal.INTEREST_FAST: "openInterestIncreaseRejected",
     Refusal.INTEREST_FLIP: "positionFlipAtOpenInterestCapRejected",
     Refusal.INTEREST_CAP: "positionIncreaseAtOpenInterestCapRejected",

@@ -12,7 +12,7 @@ from engine.exchange.records import NONCES_KEPT
 from engine.exchange.state import FEE_ADDRESS, Capacity
 from shm.codes import Ask, Side, Tif
 from shm.codes import Command as Kinds
-from tests.exchange.model import DAY_MS, Model
+from tests.exchange.model import BUILT, DAY_MS, Model
 from tests.exchange.terms import NO_TEXT, NOBODY, Command
 
 START_NS = 1_700_000_000_000_000_000
@@ -38,6 +38,7 @@ class Step(NamedTuple):
     command: Command
     outcomes: list
     ack: tuple
+    standing: dict  # at the end of a block: (kind, subject) -> fields of every absolute row, told or not
 
 
 def address(number: int) -> bytes:
@@ -47,10 +48,10 @@ def address(number: int) -> bytes:
 class Swarm:
     """The world of one seed. `steps(count)` goes on with it."""
 
-    def __init__(self, seed: int, capacity: Capacity | None = None):
+    def __init__(self, seed: int, capacity: Capacity | None = None, built=BUILT):
         self.seed, self.chance = seed, (chance := random.Random(seed))
         self.capacity = capacity or (TIGHT if chance.random() < 0.15 else ROOMY)
-        self.model = Model(self.capacity)
+        self.model = Model(self.capacity, built)
         self.market_count = chance.randint(1, self.capacity.markets)
         self.account_count = chance.choice([2, 3, 5, 8, 20, 60]) if self.capacity is ROOMY else 6
         # What is common here:
@@ -115,7 +116,9 @@ class Swarm:
         first = next(self._prologue, None)
         if first is not None:
             return [first._replace(request=self.request)]
-        kind = self.chance.choices(self.kinds, self.weights)[0]
+        return self._action_of(self.chance.choices(self.kinds, self.weights)[0])
+
+    def _action_of(self, kind):
         if kind in (Kinds.END_BLOCK, Kinds.DEPOSIT, Kinds.WITHDRAW, Kinds.ADD_MARKET):
             return [self._spoil(self._by_operator(kind))._replace(request=self.request)]
         count = self.chance.randint(1, self.batches) if kind in BATCHED else 1
@@ -218,7 +221,9 @@ class Swarm:
         if kind == Kinds.WITHDRAW:
             of = self.chance.choice([*known, address(10**6)])
             if of in self.model.accounts and self.chance.random() < 0.3:
-                amount = self.model.accounts[of].free() + self.chance.choice([-1, 0, 1])
+                amount = self.model.whole(self.model.accounts[of]).withdrawable + self.chance.choice(
+                    [-1, 0, 1]
+                )
             return Command(kind=kind, other=of, amount=amount)
         if kind == Kinds.ADD_MARKET:
             return Command(kind=kind, text=b"LATE" + bytes(12), side=2, price=10**6, amount=20, order=450)
@@ -332,11 +337,12 @@ class Swarm:
         held = self._isolated_in(account)
         market = self.chance.choice(held or range(self.market_count))
         has = account.positions[market].isolated if held else 0
-        amount = self.chance.choice([account.free(), account.free() + 1, -has, -has - 1, 1000, 5 * 10**6])
+        free = self.model.whole(account).free
+        amount = self.chance.choice([free, free + 1, -has, -has - 1, 1000, 5 * 10**6, -(has // 3)])
         return envelope._replace(market=market, amount=amount)
 
     def _amount(self, account):
-        free = account.free()
+        free = self.model.whole(account).withdrawable
         return self.chance.choice(
             [1, free, free + 1, free // 2, free // 10, self.chance.randint(1, self.money)]
         )

@@ -9,7 +9,7 @@ from engine.exchange.records import Kind
 from engine.exchange.state import State, allocate
 from tests.exchange.commands import Step, Swarm
 from tests.exchange.interpreted import rows_for_kernels, state_for_kernels
-from tests.exchange.terms import FIELDS, HEAD, NO_TEXT, NOBODY, encode, read_acks, read_outcomes
+from tests.exchange.terms import FIELDS, HEAD, MARKED, NO_TEXT, NOBODY, core, encode, read_acks, read_outcomes
 
 TOLD_ABSOLUTE = {Kind.FUNDS: -1, Kind.POSITION: slice(-2, None), Kind.MARKET: -1}  # where the subject stands
 BLANK = (NOBODY, NO_TEXT)
@@ -55,10 +55,21 @@ class Comparison:
         return result
 
     def check(self, steps: list[Step], result: Result) -> None:
+        self._check_standing(steps, result)
         news = [row for row in result.outcomes if self._is_news(row)]
         expected = [row for step in steps for row in step.outcomes]
         if ordered(news) != ordered(expected) or result.acks != [step.ack for step in steps]:
             raise AssertionError(self._first_difference(steps, news, result.acks))
+
+    def _check_standing(self, steps, result):
+        """An absolute row is as things stand at that moment, also where it need not have been told."""
+        standing = {step.command.sequence: step.standing for step in steps if step.standing}
+        for row in result.outcomes:
+            if row[0] in MARKED and (stands := standing.get(row[1])):
+                subject = row[TOLD_ABSOLUTE[row[0]]]
+                assert stands[row[0], subject] == row[HEAD:], (
+                    f"{Kind(row[0]).name} {row} is {stands[row[0], subject]}"
+                )
 
     def _is_news(self, row) -> bool:
         """Whether it is not an absolute row told again unchanged: what is touched, the rules leave open."""
@@ -69,8 +80,10 @@ class Comparison:
         before = self._told.get(subject)
         if before is None and row[0] == Kind.POSITION:
             leverage = min(20, self.swarm.model.markets[row[-1]].max_leverage)
-            before = (0, 0, 0, 0, 0, leverage, 1, *row[at])
+            before = (0, 0, 0, 0, 0, 0, leverage, 0, 1, *row[at])
         self._told[subject] = row[HEAD:]
+        if "margin" in self.swarm.model.built:
+            return core(row[0], before) != core(row[0], row[HEAD:])
         return before != row[HEAD:]
 
     def _first_difference(self, steps, news, acks) -> str:

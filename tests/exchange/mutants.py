@@ -18,16 +18,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.exchange.commands import TIGHT, Swarm
+from tests.exchange.storms import Storm
 
 ROOT = Path(__file__).parents[2]
-STREAMS = [(2, None), (9, None), (39, TIGHT), (4, TIGHT)]  # seed, capacity
+
+STREAMS = [Swarm(2), Swarm(9), Swarm(39, TIGHT), Swarm(4, TIGHT), Storm(0), Storm(2), Storm(14)]
 COMMANDS, CHUNK, SCANNED = 500, 50, 250
-SECONDS_MAX = 24  # of its processor, until a mutant is taken not to end; it needs a third of that
+SECONDS_MAX = 40  # of its processor, until a mutant is taken not to end; it needs a third of that
 LETTERS_MAX = 100  # of what is said of a mutant
 NONE = "the engine itself"
 BOOK = "engine.book"
-APPLY, CLOIDS, MATCHING, MONEY, SIGNERS = (
-    f"engine.exchange.{name}" for name in ("apply", "cloids", "matching", "money", "signers")
+APPLY, CLOIDS, MARKETS, MATCHING, MONEY, PRICES, SIGNERS = (
+    f"engine.exchange.{name}"
+    for name in ("apply", "cloids", "markets", "matching", "money", "prices", "signers")
 )
 
 
@@ -124,6 +127,38 @@ MUTANTS = {
     "an action that has expired": Mutant(
         SIGNERS, "command.expires_ms < now_ms", "command.expires_ms < now_ms - 1"
     ),
+    "an average that forgets nothing": Mutant(
+        PRICES, "weight = weight * span // (span + elapsed) + elapsed", "weight = weight + elapsed"
+    ),
+    "an average of the oracle's pace": Mutant(PRICES, "        market.book_ms = now_ms\n", ""),
+    "a mark without its basis": Mutant(PRICES, "market.oracle + market.basis // FINE", "market.oracle"),
+    "a mark that steps too far": Mutant(PRICES, "market.mark + step)", "market.mark + 2 * step)"),
+    "a mark that moves while its market is halted": Mutant(
+        PRICES, "    if market.mode != Trading.HALTED:\n        set_mark", "    if True:\n        set_mark"
+    ),
+    "an oracle that is never stopped": Mutant(
+        PRICES, "oracle_ms > STOPPED_MS", "oracle_ms > 60 * STOPPED_MS"
+    ),
+    "an impact at the last level's price": Mutant(
+        PRICES, "return notional // quantity if quantity > 0 else level.price", "return level.price"
+    ),
+    "a premium of a halted market": Mutant(PRICES, "if heard and row.mode != Trading.HALTED:", "if heard:"),
+    "a rate without its calm": Mutant(PRICES, "(mean + clamp(CALM - mean, -CALM_SPAN, CALM_SPAN))", "mean"),
+    "orders in a closed market": Mutant(MATCHING, "if not is_open(market):", "if False:"),
+    "who is killed alone places orders": Mutant(
+        MATCHING, "state.heap[0].is_killed or state.accounts[account].is_killed", "state.heap[0].is_killed"
+    ),
+    "a cap that is exceeded by what reaches it": Mutant(
+        MATCHING,
+        "0 < market.interest_cap <= market.open_interest",
+        "0 < market.interest_cap < market.open_interest",
+    ),
+    "a band around the last price": Mutant(
+        MATCHING, "reference = reference_of(market)", "reference = market.reference_price"
+    ),
+    "a tier that forgets the one before": Mutant(
+        MARKETS, "row.tier_deduction[last] + -(-notional", "-(-notional"
+    ),
 }
 
 
@@ -212,8 +247,7 @@ _streams = []
 
 
 def main() -> None:
-    for seed, capacity in STREAMS:
-        swarm = Swarm(seed, capacity)
+    for swarm in STREAMS:
         _streams.append((swarm, list(swarm.steps(COMMANDS))))
     with get_context("fork").Pool(2, maxtasksperchild=1) as pool:
         for found in pool.imap(judge, MUTANTS, chunksize=1):

@@ -53,7 +53,7 @@ assert Command._fields == COMMAND.names
 FIELDS = {  # of an outcome, by its kind: what it means by them stands in engine/exchange/records.py
     Kind.OPENED: "order price quantity original placed_ms text account market side flags tif",
     Kind.FILLED: "order price quantity original placed_ms trade amount start fee text account market other "
-    "side flags done",
+    "side flags done code",
     Kind.ENDED: "order price quantity original placed_ms text account market status side flags tif",
     Kind.REFUSED: "order price text account market status side flags tif code",
     Kind.MONEY: "order amount account other code",
@@ -63,9 +63,13 @@ FIELDS = {  # of an outcome, by its kind: what it means by them stands in engine
     Kind.ACCOUNT: "address account other",
     Kind.AGENT: "order placed_ms text address account done",
     Kind.FUNDS: "order price quantity original placed_ms trade amount start fee text other done account",
-    Kind.POSITION: "price quantity original placed_ms trade amount fee account market",
+    Kind.POSITION: "order price quantity original placed_ms trade amount start fee account market",
     Kind.BLOCK: "order price",
+    Kind.RATE: "price trade amount order placed_ms market",
+    Kind.FUNDING: "price quantity trade amount order placed_ms account market",
+    Kind.LIQUIDATED: "price quantity amount account market code",
 }
+MARKED = {Kind.FUNDS: 2, Kind.POSITION: 3}  # which of the fields changes with the mark, untold
 ACK_FIELDS = "request sequence order quantity notional gateway place count code outcome time_ms"
 
 
@@ -76,6 +80,12 @@ def with_bytes(dtype: np.dtype) -> np.dtype:
     return np.dtype(
         {"names": dtype.names, "formats": formats, "offsets": offsets, "itemsize": dtype.itemsize}
     )
+
+
+def core(kind: int, fields: tuple | None) -> tuple | None:
+    """An absolute row's fields without the one that changes with the mark."""
+    at = MARKED.get(kind)
+    return fields if at is None or fields is None else (*fields[:at], *fields[at + 1 :])
 
 
 _COMMAND, _OUTCOME = with_bytes(COMMAND), with_bytes(OUTCOME)

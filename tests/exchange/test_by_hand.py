@@ -38,7 +38,7 @@ class Scene:
         self.sequence += 1
         fields["kind"] = int(fields["kind"])
         command = Command(sequence=self.sequence, time_ns=self.now_ms * 10**6, **fields)
-        outcomes, ack = self.model.apply(command)
+        outcomes, ack, _ = self.model.apply(command)
         result = run(self.state, encode([command]))
         told = [row for row in result.outcomes if row[0] not in CLOSED or row in outcomes]
         assert (ordered(told), result.acks) == (ordered(outcomes), [ack])
@@ -60,6 +60,9 @@ class Scene:
         account = self.model.accounts[who]
         assert self.state.accounts[account.row]["cash"] == account.cash
         return account.cash
+
+    def used(self, who):
+        return self.model.whole(self.model.accounts[who]).used
 
     def held(self, who, market=0):
         position = self.model.accounts[who].positions[market]
@@ -91,7 +94,7 @@ def test_a_trade_is_at_the_makers_price_and_pays_both_fees(scene):
     assert scene.cash(FEE_ADDRESS) == 84_000
     assert (scene.held(ANN), scene.held(BOB)) == ((-200, -200 * USD), (200, 200 * USD))
     # Ann: short 200 USD and 300 USD offered, Bob: long 200 USD; at twenty times
-    assert [scene.model.accounts[who].used() for who in (ANN, BOB)] == [25 * USD, 10 * USD]
+    assert [scene.used(who) for who in (ANN, BOB)] == [25 * USD, 10 * USD]
 
 
 def test_a_closed_part_takes_its_share_of_the_entry_rounded_toward_zero(scene):
@@ -163,7 +166,7 @@ def test_margin_is_for_the_larger_side_and_an_order_that_adds_none_is_free(scene
     assert scene.order(ANN, Side.SELL, 19_000, 101_0000)[1]["outcome"] == Ack.RESTING
     assert refusal(scene.ask(ANN, Kinds.UPDATE_LEVERAGE, amount=19)) == Refusal.LEVERAGE_MARGIN
     assert scene.ask(ANN, Kinds.UPDATE_LEVERAGE, amount=50)[1]["outcome"] == Ack.DONE
-    assert scene.model.accounts[ANN].used() == 396 * USD
+    assert scene.used(ANN) == 396 * USD
 
 
 def test_a_modify_is_judged_without_the_order_it_replaces(scene):
@@ -183,7 +186,7 @@ def test_a_modify_into_another_market_brings_its_margin_along(scene):
     assert refusal(scene.order(ANN, Side.BUY, 1000, 5_000_000, market=1)) == Refusal.MARGIN
     rows, _ = scene.order(ANN, Side.BUY, 1000, 5_000_000, market=1, kind=Kinds.MODIFY, order=old)
     assert kinds(rows) == ["ENDED", "OPENED"]
-    assert scene.model.accounts[ANN].used() == 500 * USD
+    assert scene.used(ANN) == 500 * USD
 
 
 def test_a_cancel_names_the_order_and_its_market(scene):

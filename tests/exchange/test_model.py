@@ -16,7 +16,8 @@ from tests.exchange.witness import Witness
 
 SEEDS, COMMANDS = 32, 5000  # 160,000 commands in CI
 SOAK_SEEDS, SOAK_COMMANDS = range(1000, 1200), 10_000  # 2,000,000
-OF_THE_OPERATOR = {  # what only his commands lead to: test_prices.py
+LATER = {Refusal.TIER}, {Kind.RATE, Kind.FUNDING, Kind.LIQUIDATED}  # not in the engine yet
+OF_STORMS = {  # what leads to these is in test_storms.py
     Refusal.KILLED, Refusal.CLOSED, Refusal.INTEREST_FAST, Refusal.INTEREST_FLIP, Refusal.INTEREST_CAP,
 }  # fmt: skip
 CHUNK = 400  # commands of a batch, at most
@@ -28,9 +29,10 @@ def world(seed):
     return Swarm(seed, TIGHT if seed % 4 == 3 else None)
 
 
-def follow(seed, count):
+def follow(swarm, count):
     """One world, compared all along, and scanned from end to end after each look at it."""
-    comparison, witness, chance = Comparison(world(seed)), Witness(), random.Random(seed)
+    seed = swarm.seed
+    comparison, witness, chance = Comparison(swarm), Witness(), random.Random(seed)
     while comparison.swarm.sequence < count:
         batch = list(comparison.swarm.steps(chance.randint(1, CHUNK)))
         for steps in [batch] if seed % BATCHED == 0 else ([step] for step in batch):
@@ -50,7 +52,7 @@ def pytest_generate_tests(metafunc):
 
 
 def test_the_engine_does_what_the_model_does(seed, count):
-    follow(seed, count)
+    follow(world(seed), count)
 
 
 @pytest.mark.parametrize("seed", range(50, 56))
@@ -93,5 +95,5 @@ def test_the_streams_reach_every_outcome_and_refusal():
         for step in world(seed).steps(COMMANDS // 2):
             refusals.add(step.ack[8])
             kinds.update(row[0] for row in step.outcomes)
-    assert set(Refusal) - refusals <= {Refusal.OPEN_ORDERS, *OF_THE_OPERATOR}
-    assert kinds == set(Kind) - {Kind.TIER}
+    assert set(Refusal) - refusals <= {Refusal.OPEN_ORDERS, *OF_STORMS, *LATER[0]}
+    assert kinds == set(Kind) - {Kind.TIER} - LATER[1]

@@ -1,20 +1,18 @@
-"""What the naive exchange is made of: markets, orders, positions, accounts, signers, and sums over them."""
+"""What the naive exchange is made of: markets, orders, positions, accounts, signers."""
 
 from dataclasses import dataclass, field
 
-from shm.codes import Flag, Side, Tif
+from shm.codes import Flag, Oracle, Refusal, Side, Tif, Trading
+from tests.exchange.prices import Mean
 from tests.exchange.terms import NO_TEXT
 
 MICRO = 10**6
-PRICE_MAX = 10**15
+PRICE_MAX = AMOUNT_MAX = 10**15
+CASH_MAX = 10**17
 
 
 def ceil_div(a, b):
     return -(-a // b)
-
-
-def toward_zero(a, b):
-    return a // b if a >= 0 else -(-a // b)
 
 
 @dataclass
@@ -29,6 +27,23 @@ class Market:
     interest: int = 0
     mark: int = 0
     mark_ms: int = 0
+    sound_mark: int = 0
+    oracle: int = 0
+    external: int = 0
+    oracle_ms: int = 0
+    oracle_state: int = Oracle.NEVER
+    mode: int = Trading.OPEN
+    basis: Mean = field(default_factory=lambda: Mean(150_000))
+    smooth: Mean = field(default_factory=lambda: Mean(30_000))
+    premiums: list = field(default_factory=list)  # of the hour under way
+    premium: int = 0
+    impact_bid: int = 0
+    impact_ask: int = 0
+    interest_cap: int = 0
+    price_band: int = 800
+    mark_step: int = 0
+    impact_notional: int = 6000
+    tiers: list = field(default_factory=list)  # (notional, leverage, deduction)
     sides: tuple = field(default_factory=lambda: ({}, {}))  # oid -> Order, buys and sells
 
     def value_max(self, tif):
@@ -62,6 +77,8 @@ class Order:
     cloid: bytes | None
     reduce: bool
     start: int = 0  # the account's position before its last fill
+    method: int = 0  # how it sells for its owner's lack of margin
+    is_stopped: bool = False  # its owner could not bear one more fill
 
     @property
     def sign(self):
@@ -78,27 +95,13 @@ class Order:
 
 @dataclass
 class Position:
+    market: Market
     leverage: int
     is_cross: bool = True
     size: int = 0
     entry: int = 0
     isolated: int = 0
     realised: int = 0
-
-    def trade(self, sign, price, quantity):
-        """Buy (+1) or sell; return the profit of what was closed."""
-        pnl = 0
-        if self.size * sign < 0:
-            close = min(abs(self.size), quantity)
-            part = toward_zero(self.entry * close, abs(self.size))
-            pnl = -sign * price * close - part
-            self.size += sign * close
-            self.entry -= part
-            self.realised += pnl
-            quantity -= close
-        self.size += sign * quantity
-        self.entry += sign * price * quantity
-        return pnl
 
 
 @dataclass
@@ -113,8 +116,12 @@ class Account:
     volume: int = 0
     fees: int = 0
     realised: int = 0
+    funded: int = 0
     deposited: int = 0
     actions: int = 0
+    is_killed: bool = False
+    part_ms: int | None = None  # when a part of a large position was last sold for it, and in which block
+    part_height: int = 0
     schedule_ms: int = 0
     fired: dict = field(default_factory=dict)  # day -> scheduled cancels that fired on it
     orders: dict = field(default_factory=dict)  # oid -> Order, in the order in which they came to rest
@@ -122,29 +129,8 @@ class Account:
 
     def position(self, market):
         if market.number not in self.positions:
-            self.positions[market.number] = Position(min(20, market.max_leverage))
+            self.positions[market.number] = Position(market, min(20, market.max_leverage))
         return self.positions[market.number]
-
-    def margins(self, without=None, plus=None):
-        """market -> margin used; or as it would be less one order, or plus one (market, side, value)."""
-        sums = {number: [0, 0] for number in self.positions}
-        for order in self.orders.values():
-            if not order.reduce and order is not without:
-                sums[order.market.number][order.side] += order.price * order.quantity
-        if plus:
-            sums[plus[0].number][plus[1]] += plus[2]
-        used = {}
-        for number, (buys, sells) in sums.items():
-            position = self.positions[number]
-            largest = max(0, position.entry + buys, sells - position.entry)
-            used[number] = ceil_div(largest, position.leverage)
-        return used
-
-    def used(self):
-        return sum(self.margins().values())
-
-    def free(self):
-        return self.cash - self.used()
 
 
 @dataclass
@@ -160,3 +146,41 @@ class Signer:
 
     def may_act(self, now_ms):
         return self.is_live and not 0 < self.valid_until_ms <= now_ms
+
+
+class Refused(Exception):
+    """A command is not done: `code`, and for POST_ONLY the touch."""
+
+    def __init__(self, code, bid=0, ask=0):
+        super().__init__(code)
+        self.code, self.bid, self.ask = code, bid, ask
+
+
+def check_amount(amount):
+    if not 1 <= amount <= AMOUNT_MAX:
+        raise Refused(Refusal.AMOUNT)
+
+
+def check_room(account, amount):
+    if account.cash + amount > CASH_MAX:
+        raise Refused(Refusal.AMOUNT)
+
+
+def trade_id(buyer, seller):
+    """The name of the trade between two orders: fifty bits that look like chance."""
+    return _mix(_mix(buyer) ^ seller) % 2**50
+
+
+def _mix(key):
+    word = key * 0x9E3779B97F4A7C15 % 2**64
+    return (word ^ word >> 29) >> 1
+
+
+def fees_of(market, notional):
+    """The maker's and the taker's. A rebate is never more than the fee that pays for it."""
+    maker, taker = (ceil_div(notional * rate, MICRO) for rate in (market.maker_rate, market.taker_rate))
+    return max(maker, -taker), taker
+
+
+def plain(field):
+    return int(field) if not isinstance(field, bytes) else field

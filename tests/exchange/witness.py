@@ -9,6 +9,9 @@ from shm.codes import Flag, Ledger, Side, Status, Tif
 from tests.exchange.invariants import mark_of
 from tests.exchange.terms import FIELDS, HEAD
 
+FEES, INSURANCE = 0, 1  # accounts
+BACKSTOP, DELEVERAGED = TAKEN = 2, 3  # how a position changes hands outside the book
+
 
 class Witness:
     """Tell it all outcomes by `hear`, in order."""
@@ -26,6 +29,7 @@ class Witness:
         self.set_aside = {}  # (account, market) -> isolated money
         self.funds = {}  # account -> cash, as this block tells it
         self.maker = None  # the first half of a trade
+        self.taken = {}  # account -> methods by which positions were taken from it, not yet told of
         self.sequence = self.time_ns = self.height = 0
 
     def hear(self, rows: list) -> None:
@@ -61,6 +65,9 @@ class Witness:
 
     def _on_filled(self, told):
         maker = self.maker
+        if told["code"] in TAKEN:
+            self._on_taken(told)
+            return
         if not told["flags"] & Flag.CROSSED:
             assert maker is None, "a trade has one maker"
             self._fill_maker(told)
@@ -82,6 +89,26 @@ class Witness:
         for side in (maker, told):
             self._move(side)
         self.cash[0] = self.cash.get(0, 0) + maker["fee"] + told["fee"]
+
+    def _on_taken(self, told):
+        """One side of a position's way to another account, outside the book; who loses it is told last."""
+        assert told["fee"] == 0 and told["flags"] & Flag.LIQUIDATION, "no fee is taken for it"
+        account, market, size = told["account"], told["market"], told["start"]
+        if told["flags"] & Flag.CROSSED:
+            other, self.maker = self.maker, None
+            same = ("price", "quantity", "trade", "order", "market", "code")
+            assert [told[name] for name in same] == [other[name] for name in same]
+            assert told["side"] == 1 - other["side"] and told["account"] == other["other"] != other["account"]
+            self.taken.setdefault(account, set()).add(told["code"])
+        else:
+            self.maker = told
+            assert told["order"] not in self.open and told["order"] not in self.ended
+            self.ended.add(told["order"])
+        change = told["quantity"] if told["side"] == Side.BUY else -told["quantity"]
+        if told["flags"] & Flag.CROSSED or told["code"] == DELEVERAGED:
+            assert size * change < 0 and abs(change) <= abs(size), "it closes what is there, and no more"
+        assert size == self.sizes.get((account, market), 0), "nobody without a position has a part in it"
+        self._move(told)
 
     def _fill_maker(self, told):
         oid, quantity = told["order"], told["quantity"]
@@ -144,11 +171,30 @@ class Witness:
 
     def _on_money(self, told):
         self.cash[told["account"]] = self.cash.get(told["account"], 0) + told["amount"]
-        if told["code"] in (Ledger.SEND, Ledger.SUB_TRANSFER):
+        if told["code"] not in (Ledger.DEPOSIT, Ledger.WITHDRAW):
             self.sent += told["amount"]
             assert told["amount"] == self.sent or self.sent == 0, "what one gives the other gets"
         else:
             assert (told["amount"] > 0) == (told["code"] == Ledger.DEPOSIT)
+
+    def _on_funding(self, told):
+        account, size = told["account"], told["quantity"]
+        assert size == self.sizes[account, told["market"]] != 0, "who holds something pays for it"
+        exact = size * told["price"] * told["trade"]
+        assert 0 <= -told["amount"] * 10**10 - exact < 10**10, "what is due, rounded up"
+        self.cash[account] = self.cash[account] + told["amount"]
+        self.cash[INSURANCE] = self.cash[INSURANCE] - told["amount"]
+
+    def _on_rate(self, told):
+        assert told["order"] > 0 and abs(told["trade"]) <= 4 * 10**8, "a rate has samples, and a cap"
+
+    def _on_liquidated(self, told):
+        account = told["account"]
+        assert told["price"] < told["amount"], "who has his maintenance is left alone"
+        assert account != FEES, "the fee account holds nothing"
+        methods = self.taken.pop(account, set())
+        assert methods <= {told["code"]}, "and it was done as it is said"
+        assert not self.taken, "nobody loses a position of whom nothing is told"
 
     def _on_market(self, told):
         self.rates[told["market"]] = (told["original"], told["placed_ms"])
@@ -179,6 +225,7 @@ class Witness:
 
     def _on_block(self, told):
         self.height += 1
+        assert not self.taken, "nobody loses a position of whom nothing is told"
         assert told["order"] == self.height and told["price"] == self.sequence and not self.taking
         for account, cash in self.funds.items():
             aside = sum(money for (owner, _), money in self.set_aside.items() if owner == account)
