@@ -109,3 +109,18 @@ def test_the_rules_keep_their_promises(seed):
             sizes = [p.size for p in held if p.market is market]
             assert sum(sizes) == 0 and market.interest == sum(max(0, size) for size in sizes)
         witness.hear(step.outcomes)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_when_a_circle_is_over_nobody_is_left_below_the_second_threshold(seed):
+    """Above it he may wait for somebody to trade with; below it there is always somebody to take it."""
+    storm, over = Storm(seed, built=ALL), 0
+    for step in storm.steps(1500):
+        if step.standing and storm.model.circle.left == 0:
+            over += 1
+            for account in list(storm.model.accounts.values())[2:]:
+                whole = margin.Whole(account)
+                assert 3 * whole.value >= 2 * whole.maintenance or not any(p.size for p in whole.cross)
+                for held in whole.held.values():
+                    assert held.is_cross or not held.size or 3 * held.bucket >= 2 * held.maintenance
+    assert over > 0
