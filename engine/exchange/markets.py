@@ -77,12 +77,12 @@ def add_tier(state, command):
     """Ask more margin of positions from a notional on; return a Refusal."""
     row, notional, leverage = state.markets[command.market], command.quantity, command.amount
     last = row.tier_count - 1
-    if row.tier_count == TIERS_MAX:
-        return Refusal.TABLE_FULL
     if notional <= row.tier_from[last] or notional > INTEREST_VALUE_MAX:
         return Refusal.AMOUNT
     if leverage < 1 or leverage >= row.tier_leverage[last]:
         return Refusal.AMOUNT
+    if row.tier_count == TIERS_MAX:
+        return Refusal.TABLE_FULL
     before, after = 2 * row.tier_leverage[last], 2 * leverage
     deduction = row.tier_deduction[last] + -(-notional // after) - -(-notional // before)
     row.tier_from[last + 1], row.tier_leverage[last + 1] = notional, leverage

@@ -280,6 +280,7 @@ def test_tiers_rise_in_notional_and_fall_in_leverage(engine):
     (told,) = of(engine.done(**tier(3000, 5)), Kind.TIER)
     assert told["amount"] == 15 + (100 - 50) + (300 - 150)
     assert engine.refused(**tier(4000, 4)) == Refusal.TABLE_FULL
+    assert engine.refused(**tier(3000, 4)) == Refusal.AMOUNT, "what cannot be meant is said first"
 
 
 @pytest.mark.parametrize(
