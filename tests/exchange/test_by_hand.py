@@ -119,6 +119,11 @@ def test_orders_at_a_price_are_taken_in_the_order_they_came(scene):
     assert [row["order"] for row in rows if row["order"] <= better] == [better, *oids[:2]]
 
 
+def test_an_order_is_worth_ten_dollars_at_least(scene):
+    assert refusal(scene.order(ANN, Side.BUY, 10, 99_9900)) == Refusal.VALUE_MIN
+    assert scene.order(ANN, Side.BUY, 10, 100_0000)[1]["outcome"] == Ack.RESTING
+
+
 def test_an_account_does_not_trade_with_itself(scene):
     scene.order(ANN, Side.SELL, 20, 100_0000)
     rows, ack = scene.order(ANN, Side.BUY, 20, 100_0000, Tif.IOC)
