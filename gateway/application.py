@@ -183,9 +183,10 @@ class Application:
         # An exchange makes no block while nobody asks for anything: it is not late then.
         seen_ns = look.applied_ns if look.mode == Mode.EXCHANGE else self._wall_ns()
         lag_ms = (seen_ns - look.time_ns) // MS_NS if look.time_ns else None
-        return codec.encode(
-            {"state": state, "height": look.height, "lagMs": lag_ms, "staleMarkets": look.stale_count}
-        )
+        told = {"state": state, "height": look.height, "lagMs": lag_ms, "staleMarkets": look.stale_count}
+        if self._exchange is not None:
+            told["durability"] = self._exchange.durability
+        return codec.encode(told)
 
 
 class Conversation:

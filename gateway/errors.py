@@ -34,6 +34,7 @@ NO_EXCHANGE = "this server follows a node: it takes no orders"
 
 NO_ENGINE = "the engine does not answer: the action was not accepted and is never executed"
 OVERLOADED = "busy: the action was not accepted and is never executed; try again"
+JOURNAL_FULL = "halted: the journal's disk is full; the action was not accepted and is never executed"
 UNKNOWN = Answer(504, "outcome unknown: the action may have been executed; ask by cloid or orderStatus")
 TOO_MANY_ACTIONS = Answer(429, "too many actions in one minute")
 TOO_MANY_POSTS = "too many pending post requests id={}"

@@ -23,6 +23,7 @@ from gateway.door import Ack, Door
 from gateway.errors import Answer, Refusal
 from gateway.world import World
 from shm.codes import Ack as Outcome
+from shm.codes import Feed
 from shm.codes import Refusal as Code
 
 DAY_MS = 86_400_000
@@ -61,8 +62,14 @@ class Exchange:
     """
 
     def __init__(
-        self, sources: str, limits: ExchangeLimits, clock_ns: Callable[[], int], wall_ns: Callable[[], int]
+        self,
+        sources: str,
+        limits: ExchangeLimits,
+        clock_ns: Callable[[], int],
+        wall_ns: Callable[[], int],
+        durability: str = "memory",
     ):
+        self.durability = durability  # "journaled", or "memory": of what is answered
         self._sources = sources
         self._limits = limits
         self._clock_ns = clock_ns
@@ -71,6 +78,7 @@ class Exchange:
         self._door: Door | None = None
         self._size_decimals: list[int] = []
         self._has_stopped = False
+        self._is_full = False  # the journal: only what takes orders away is let in
         self._farewells: deque[_Farewell] = deque()  # that the engine was not given yet
         self._minute_ns = 0  # when the minute began that is being counted
         self._weights: dict[str, int] = {}  # by network, in it
@@ -109,6 +117,8 @@ class Exchange:
         """Give up on what takes too long."""
         if self._door is not None:
             self._door.expire(now_ns)
+        if self._world is not None:
+            self._is_full = self._world.look().state == Feed.FULL
 
     @property
     def in_flight(self) -> bool:
@@ -178,6 +188,8 @@ class Exchange:
         size = commands.size(envelope.action)
         if self._door is None or self._has_stopped:
             raise Refusal(errors.NO_ENGINE)
+        if self._is_full and not commands.is_cancel(envelope.action):
+            raise Refusal(errors.JOURNAL_FULL)
         if not self._door.admits(size, commands.is_cancel(envelope.action)):
             raise Refusal(errors.OVERLOADED)
         if not self._counted(network, 1 + size // WEIGHT_COMMANDS):

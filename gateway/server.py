@@ -73,6 +73,7 @@ class Settings(msgspec.Struct, frozen=True):
     limits: dict[str, int | float] = {}
     mode: Literal["follow", "exchange"] = "follow"
     sources: Annotated[str, msgspec.Meta(pattern=r"\A(a|b|ab|ba)\Z")] = signing.OURS
+    durability: Literal["journaled", "memory"] = "memory"
     data: str | None = None
     meta: dict[str, Any] | None = None
     spot_meta: dict[str, Any] | None = None
@@ -108,7 +109,7 @@ def _exchange(settings: Settings, limits: ExchangeLimits) -> Exchange | None:
         return None
     if "a" in settings.sources:
         log("mainnet signatures are taken", why="each of them is a valid order on the public exchange too")
-    return Exchange(settings.sources, limits, time.monotonic_ns, time.time_ns)
+    return Exchange(settings.sources, limits, time.monotonic_ns, time.time_ns, settings.durability)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -92,6 +92,8 @@ class Exchange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[exchange]: what `ringside up` begins with."""
 
     block_ms: Annotated[int, Meta(ge=1, le=1_000)] = 1  # the longest that a block may take to fill
+    # journaled: nothing is seen or answered before its commands are on the disk. memory: lost with the engine
+    durability: Literal["journaled", "memory"] = "journaled"
     simulation: bool = True  # invented traders
     # The networks whose signatures are taken: b is the test network, a the public one. What is signed for a
     # network is good on every exchange that takes it.
@@ -170,6 +172,9 @@ class ExchangeSettings(Struct, frozen=True, kw_only=True):
     """For engine.exchange; its markets as in engine.exchange.runner."""
 
     epoch: int
+    journal: str  # directories; empty: nothing is kept
+    snapshots: str
+    suspect: int  # a command that may have ended an engine; 0: none has
     markets: list[dict[str, str | int]]
     deposits: dict[str, int]  # address -> 10**-USD_PLACES USD
     block_ms: int
@@ -177,6 +182,16 @@ class ExchangeSettings(Struct, frozen=True, kw_only=True):
     rings: dict[str, int]
     wait: str
     cpu: int | None
+
+    def to_json(self) -> str:
+        return msgspec.json.encode(self).decode()
+
+
+class JournalSettings(Struct, frozen=True, kw_only=True):
+    """For engine.journal."""
+
+    epoch: int
+    data: str
 
     def to_json(self) -> str:
         return msgspec.json.encode(self).decode()
@@ -192,6 +207,7 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     limits: dict[str, int | float]
     mode: str  # "follow" or "exchange"
     sources: str
+    durability: str
     data: str
 
     def to_json(self) -> str:
@@ -332,12 +348,18 @@ def engine_settings(config: Config, *, node_data: str, node_info: str | None, ep
     )
 
 
-def exchange_settings(config: Config, *, deposits: dict[str, int], epoch: int) -> ExchangeSettings:
+def exchange_settings(
+    config: Config, *, deposits: dict[str, int], epoch: int, suspect: int = 0
+) -> ExchangeSettings:
     """deposits: address -> 10**-USD_PLACES USD, of the first block. Raises Invalid."""
+    is_kept = config.exchange.durability == "journaled"
     engine, _ = placed(config.cores, config.gateway.count, os.sched_getaffinity(0))
     rings = ("names", "events", "trades", "fills", "closed", "rejected", "buckets")
     return ExchangeSettings(
         epoch=epoch,
+        journal=str(journal_directory(config)) if is_kept else "",
+        snapshots=str(Path(config.data) / "snapshots") if is_kept else "",
+        suspect=suspect,
         markets=[_engine_market(market) for market in config.exchange.markets],
         deposits=deposits,
         block_ms=config.exchange.block_ms,
@@ -346,6 +368,14 @@ def exchange_settings(config: Config, *, deposits: dict[str, int], epoch: int) -
         wait=config.cores.wait,
         cpu=engine,
     )
+
+
+def journal_directory(config: Config) -> Path:
+    return Path(config.data) / "journal"
+
+
+def journal_settings(config: Config, *, epoch: int) -> JournalSettings:
+    return JournalSettings(epoch=epoch, data=str(journal_directory(config)))
 
 
 def _engine_market(market: Market) -> dict[str, str | int]:
@@ -383,6 +413,7 @@ def gateway_settings(config: Config, *, index: int, port: int, mode: str) -> Gat
         limits=config.gateway.limits,
         mode=mode,
         sources=config.exchange.sources,
+        durability=config.exchange.durability,
         data=config.data,
     )
 

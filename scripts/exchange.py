@@ -11,8 +11,15 @@ from scripts.supervisor import Plan, Programs
 from scripts.wallet import Unusable, Wallet
 from shm.constants import PERP_DECIMALS, USD_PLACES
 
-OURS = Programs(engine=("-m", "engine.exchange"), simulation=("-m", "scripts.simulated_exchange"))
-SOURCE = "an exchange in memory: an engine that is restarted begins an empty one"
+OURS = Programs(
+    engine=("-m", "engine.exchange"),
+    simulation=("-m", "scripts.simulated_exchange"),
+    journaler=("-m", "engine.journal"),
+)
+SOURCES = {
+    "memory": "an exchange in memory: an engine that is restarted begins an empty one",
+    "journaled": "an exchange, journaled: nothing is seen or answered before it is on the disk",
+}
 KEY = "account.key"  # below the data directory: of an account to try it out with
 FIRST_USD = 100_000  # which that account has when an exchange begins
 TRIED_USD = 100  # about what the order is worth that the user is shown
@@ -30,9 +37,13 @@ def plan(config: Config, mine: Instance, port: int, programs: Programs = OURS) -
     deposits = {wallet.address: FIRST_USD * 10**USD_PLACES}
     configuration.exchange_settings(config, deposits=deposits, epoch=0)  # say now what cannot be used
 
-    def engine(epoch: int) -> list[str]:
-        settings = configuration.exchange_settings(config, deposits=deposits, epoch=epoch)
+    def engine(epoch: int, suspect: int) -> list[str]:
+        settings = configuration.exchange_settings(config, deposits=deposits, epoch=epoch, suspect=suspect)
         return [*programs.engine, "--settings", settings.to_json()]
+
+    def journaler(epoch: int) -> list[str]:
+        settings = configuration.journal_settings(config, epoch=epoch)
+        return [*programs.journaler, "--settings", settings.to_json()]
 
     def gateway(index: int) -> list[str]:
         settings = configuration.gateway_settings(config, index=index, port=port, mode="exchange")
@@ -49,7 +60,8 @@ def plan(config: Config, mine: Instance, port: int, programs: Programs = OURS) -
         simulation_name="traders (simulated)",
         simulation_is_client=True,
         has_operator=True,
-        source=SOURCE,
+        journaler=journaler if config.exchange.durability == "journaled" else None,
+        source=SOURCES[config.exchange.durability],
         hint=first_order(mine.data / KEY, wallet.address, url, config.exchange.markets[0]),
     )
 

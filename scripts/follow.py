@@ -27,7 +27,7 @@ def plan(config: Config, mine: Instance, port: int, programs: Programs = OURS) -
         node_info = f"http://127.0.0.1:{node_port}"
         simulation = _node(programs, node_data, node_port)
 
-    def engine(epoch: int) -> list[str]:
+    def engine(epoch: int, _: int) -> list[str]:
         mine.directory("follow")
         settings = configuration.engine_settings(
             config, node_data=str(node_data), node_info=node_info, epoch=epoch

@@ -32,6 +32,7 @@ _STATES = {
     codes.Feed.WAITING: "WAITING for a snapshot or for logs",
     codes.Feed.LIVE: "LIVE",
     codes.Feed.SILENT: "SILENT: the source has stopped, the books are old",
+    codes.Feed.FULL: "FULL: the journal's disk has no room; only cancels are taken",
     codes.Feed.ENDED: "ENDED: the recording has been read to its end and is served on",
 }
 
@@ -150,12 +151,16 @@ class Watcher:
     def _state(self, world: Any, feed: int) -> str:
         if self._supervisor.is_stopping.is_set():
             return "STOPPING"
+        if self._supervisor.halted:
+            return f"HALTED: {self._supervisor.halted}"
         if world is None:
             return "STARTING"
         if self._supervisor.engine.child is None:
             return "ENGINE DOWN: starting it again; the books are old"
         if world.heartbeat_age_ns(time.monotonic_ns()) > DEAD_NS:
             return "ENGINE BUSY OR STUCK: the books are old"
+        if self._supervisor.journaler is not None and self._supervisor.journaler.child is None:
+            return "JOURNALER DOWN: starting it again; nothing is answered"
         return _STATES.get(codes.Feed(feed), "LIVE")
 
     def _read_world(self, world: Any) -> dict[str, Any]:

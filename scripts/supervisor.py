@@ -20,12 +20,14 @@ from typing import Any
 from scripts.child import Child
 from scripts.instance import Instance
 from scripts.log import Log
+from shm import region, stats
 
 PAUSE_FIRST_SECONDS = 0.1  # before a restart; doubled at each quick end
 PAUSE_MAX_SECONDS = 5.0
 STEADY_SECONDS = 10.0  # a process that lived so long did not end quickly
 QUICK_ENDS_TOLD = 3
 DRAIN_SECONDS = 1.2  # for gateways to finish what is in flight
+CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL}
 LOST = "the engine ended before it answered: whether it was done is not known"
 REFUSALS = {  # what the engine may answer its operator
     "balance": "there is no such account, or it has less than that free",
@@ -33,6 +35,9 @@ REFUSALS = {  # what the engine may answer its operator
     "amount": "such an amount cannot be",
     "unknown_market": "there is no such market",
 }
+CRASHES_MAX = 3  # of the engine at one command: it would crash there for ever
+EXIT_CORRUPT = 65  # of engine and journaler: no restart mends that
+CLOSE_SECONDS = 0.5  # for the journaler to write down what the engine has left
 STOP_SECONDS = 0.8  # for the engine to write its checkpoint, and whatever the gateways have left over
 
 Message = dict[str, Any]
@@ -47,16 +52,18 @@ class Programs:
     engine: Sequence[str]
     simulation: Sequence[str]
     gateway: Sequence[str] = ("-m", "gateway")
+    journaler: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class Plan:
     """What one instance runs, as arguments of the interpreter, and what is said of it."""
 
-    engine: Callable[[int], list[str]]  # of an epoch
+    engine: Callable[[int, int], list[str]]  # of an epoch, and of a command that may have ended the last one
     gateway: Callable[[int], list[str]]  # of an index
     gateways: int
     source: str  # where what is served comes from, for the screen
+    journaler: Callable[[int], list[str]] | None = None  # of an epoch
     simulation: Arguments | None = None
     simulation_name: str = "simulation"
     simulation_is_client: bool = False  # of the gateways; else it is what the engine reads from
@@ -91,6 +98,7 @@ class Role:
     inherited: Sequence[int] = ()
     child: Child | None = None
     starts: int = 0
+    code: int = 0  # how the last process ended: its exit code, or minus the signal
     fds: dict[str, list[int]] = field(default_factory=dict)  # by the kind of message they came with
     is_ready: bool = False
 
@@ -117,6 +125,9 @@ class Supervisor:
     def __init__(self, plan: Plan, instance: Instance, log: Log):
         self._plan, self._instance, self._log = plan, instance, log
         self.world_epoch = 0  # of the newest world that was announced
+        self.halted = ""  # why the exchange is not started again
+        self._recorded = 0  # the journal's last sequence, as its keeper has announced it
+        self._suspect, self._crashes = 0, 0  # the command at which the engine crashed, so many times in a row
         self.is_stopping = asyncio.Event()
         self._meta: tuple[Message, list[int]] | None = None
         self._asked: dict[int, Answer] = {}  # of the operator, and without an answer yet
@@ -129,6 +140,17 @@ class Supervisor:
             self._greet_engine,
             self._mourn_engine,
             holders,
+        )
+        self.journaler = (
+            Role(
+                "journaler",
+                self._journaler_arguments,
+                self._hear_journaler,
+                mourn=self._mourn_journaler,
+                inherited=holders,
+            )
+            if plan.journaler
+            else None
         )
         self.gateways = [
             Role(
@@ -146,7 +168,8 @@ class Supervisor:
 
     @property
     def roles(self) -> list[Role]:
-        return [*([self.simulation] if self.simulation else []), self.engine, *self.gateways]
+        others = [role for role in (self.simulation, self.journaler) if role is not None]
+        return [*others, self.engine, *self.gateways]
 
     async def run(self) -> None:
         """Keep every role filled until `stop`; then end them in order. Whatever happens here, no child is
@@ -181,6 +204,9 @@ class Supervisor:
             if self.is_stopping.is_set():
                 self._log.write(f"{role.name} {how}")
                 return
+            if role in (self.engine, self.journaler) and self._halts(role):
+                self._log.write(f"{role.name} {how}; halted: {self.halted}", level="error")
+                return
             pause = backoff.after(clock.time() - started)
             self._tell_end(role, how, pause, backoff.quick_ends)
             await self._pause(pause)
@@ -191,7 +217,7 @@ class Supervisor:
             code = await self._start(role).ended()
         except OSError as error:  # no process, no descriptor, no disk: the next try may find some
             return f"could not start: {error}"
-        role.child, role.is_ready = None, False
+        role.child, role.is_ready, role.code = None, False, code
         if role.mourn:
             role.mourn(role)
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
@@ -227,7 +253,8 @@ class Supervisor:
     async def _end_in_order(self) -> None:
         """First those who talk to clients, then those whom they read from; before all a client of ours."""
         await self.is_stopping.wait()
-        sources = [role for role in self.roles if role not in self.gateways]
+        keepers = [self.journaler] if self.journaler else []
+        sources = [role for role in self.roles if role not in self.gateways + keepers]
         if self.simulation and self._plan.simulation_is_client:
             sources.remove(self.simulation)
             self._terminate([self.simulation])
@@ -235,9 +262,11 @@ class Supervisor:
             role.send({"kind": "drain"})
         clock = asyncio.get_running_loop()
         began = clock.time()
-        await self._ended([role for role in self.roles if role not in sources], DRAIN_SECONDS)
+        await self._ended([role for role in self.roles if role not in sources + keepers], DRAIN_SECONDS)
         self._terminate(sources)
         await self._ended(sources, max(STOP_SECONDS, DRAIN_SECONDS + STOP_SECONDS - (clock.time() - began)))
+        self._terminate(keepers)
+        await self._ended(keepers, CLOSE_SECONDS)
 
     def _terminate(self, roles: list[Role]) -> None:
         for role in roles:
@@ -258,7 +287,45 @@ class Supervisor:
             await asyncio.gather(*(child.ended() for child in children))
 
     def _engine_arguments(self) -> list[str]:
-        return self._plan.engine(self._instance.next_epoch())
+        return self._plan.engine(self._instance.next_epoch(), self._suspect)
+
+    def _journaler_arguments(self) -> list[str]:
+        assert self._plan.journaler is not None
+        return self._plan.journaler(self._instance.next_epoch())
+
+    # --- what no restart mends ------------------------------------------------------------------------------
+
+    def _halts(self, role: Role) -> bool:
+        """Whether that was the last process of this role: the next one would end in the same way."""
+        if role.code == EXIT_CORRUPT:
+            self.halted = f"the {role.name} cannot go on with the journal; its own lines say why"
+        elif role is self.engine and self._crashes >= CRASHES_MAX:
+            self.halted = (
+                f"the engine has crashed {self._crashes} times at command {self._suspect}, "
+                "and would do so for ever"
+            )
+        return bool(self.halted)
+
+    def _note_crash(self, engine: Role) -> None:
+        """Remember at which command the engine has crashed, if it was at one."""
+        applying = self._applying(engine)
+        is_crash = engine.code > 0 or -engine.code in CRASHES
+        if not is_crash or applying == 0:
+            return
+        self._crashes = self._crashes + 1 if applying == self._suspect else 1
+        self._suspect = applying
+
+    def _applying(self, engine: Role) -> int:
+        """The command that the engine has said that it applies."""
+        if not engine.fds.get("stats"):
+            return 0
+        fd = os.dup(engine.fds["stats"][0])
+        try:
+            page = stats.attach(fd)
+        except (region.Refused, OSError):
+            os.close(fd)
+            return 0
+        return int(stats.read(page)["counters"].get("applying", 0))
 
     # --- the operator ---------------------------------------------------------------------------------------
 
@@ -290,6 +357,10 @@ class Supervisor:
                     self._tell_world(gateway)
             case {"kind": "stats"} if len(fds) in (1, 2):  # of an exchange: what wakes it, too
                 engine.keep("stats", fds)
+            case {"kind": "journal", "epoch": int()} if len(fds) == 3 and self.journaler is not None:
+                self.journaler.send(message, fds)
+                for fd in fds:
+                    os.close(fd)
             case {"kind": "operator", "id": int(request)} if not fds:
                 self._answer_operator(request, message)
             case {"kind": "meta"}:
@@ -315,6 +386,19 @@ class Supervisor:
             case _:
                 self._refuse(gateway, message, fds)
 
+    def _hear_journaler(self, journaler: Role, message: Message, fds: list[int]) -> None:
+        match message:
+            case {"kind": "journal", "sequence": int(sequence)} if len(fds) == 2:
+                journaler.keep("journal", fds)
+                journaler.is_ready, self._recorded = True, sequence
+                self._introduce_keeper()
+            case _:
+                self._refuse(journaler, message, fds)
+
+    def _mourn_journaler(self, journaler: Role) -> None:
+        """The engine goes on, and shows and answers nothing until another one has taken what waits."""
+        journaler.drop("journal")
+
     def _refuse(self, role: Role, message: Message, fds: list[int]) -> None:
         self._log.write(
             f"{role.name} sent what nobody asked for", level="warning", kind=message.get("kind"), fds=len(fds)
@@ -325,10 +409,15 @@ class Supervisor:
     def _greet_engine(self, engine: Role) -> None:
         for gateway in self.gateways:
             self._introduce(gateway)
+        self._introduce_keeper()
 
     def _mourn_engine(self, engine: Role) -> None:
         """Gateways keep the last world, and call it stale. So does a gateway that starts in the meantime."""
+        self._note_crash(engine)
         engine.drop("stats")
+        if self.journaler is not None:
+            self.journaler.drop("journal")  # it announces itself anew when it has kept what is left
+            self.journaler.send({"kind": "engine_lost"})
         for request in [*self._asked]:
             self._asked.pop(request)({"ok": False, "error": LOST})
         for gateway in self.gateways:
@@ -348,6 +437,11 @@ class Supervisor:
         """Tell the engine which bell to ring for this gateway."""
         if fds := gateway.fds.get("gateway"):
             self.engine.send({"kind": "gateway", "index": self.gateways.index(gateway)}, fds)
+
+    def _introduce_keeper(self) -> None:
+        """Tell the engine who keeps its commands, and where the journal ends."""
+        if self.journaler is not None and (fds := self.journaler.fds.get("journal")):
+            self.engine.send({"kind": "journal", "sequence": self._recorded}, fds)
 
     def _tell_world(self, gateway: Role) -> None:
         if fds := self.engine.fds.get("world"):

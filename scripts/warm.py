@@ -33,6 +33,7 @@ MODULES = [
     "engine.exchange.doors",
     "engine.exchange.durable",
     "engine.exchange.snapshot",
+    "engine.journal.runner",
     "engine.journal.record",
     "gateway.interest",
     "gateway.door",

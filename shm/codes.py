@@ -19,6 +19,7 @@ class Feed(IntEnum):
     LIVE = 1
     SILENT = 2  # the source has stopped: what is served is old
     ENDED = 3  # a recorded source has been read to its end
+    FULL = 4  # of an exchange: the journal's disk has no room, and nothing is taken but cancels
 
 
 class Stale(IntEnum):

@@ -48,10 +48,7 @@ HEADER = record(
     ("digest", "S32"),  # of every dtype in the region, as hex
     ("epoch", "i8"),  # one incarnation of the region's writer
     ("pid", "i8"),
-    (
-        "start_time",
-        "i8",
-    ),  # of that process, in clock ticks since boot: with the pid, who it is
+    ("start_time", "i8"),  # of that process, in clock ticks since boot: with the pid, who it is
     ("heartbeat_ns", "i8"),  # CLOCK_MONOTONIC of the writer's last sign of life
     ("section_count", "i8"),
     ("sections", SECTION, SECTIONS_MAX),
@@ -74,6 +71,7 @@ BROADCAST = lines(
     [("tail", "i8")],  # the writer's: items ever published
     [("epoch", "i8"), ("capacity", "i8")],
 )
+KEEPER = lines([("is_full", "i8")])  # the keeper's: 1 while it cannot make sure of room for what will come
 BELL = lines([("sleeping", "i8")])  # the sleeper's: 1 while it may not see a new tail by itself
 
 # --- the world: what the engine writes and everyone reads -------------------------------------------------
@@ -490,6 +488,7 @@ JOURNAL = {  # between the engine and who keeps its commands
     "command_ring": RING,
     "commands": COMMAND,
     "durable": BROADCAST,  # the keeper's `tail`: the last sequence that is safe, and all before it
+    "keeper": KEEPER,
 }
 
 

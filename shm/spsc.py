@@ -46,6 +46,25 @@ def pop(ring, slots, out):
 
 
 @entry
+def peek(ring, slots, out):
+    """Copy as many items as `out` takes, and leave them; return how many. Only the consumer may call this."""
+    header, mask = ring[0], len(slots) - 1
+    head = header.head
+    header.tail_seen = load_acquire(header, "tail")
+    count = min(len(out), header.tail_seen - head)
+    for i in range(count):
+        out[i] = slots[(head + i) & mask]
+    return max(count, 0)
+
+
+@entry
+def drop(ring, count):
+    """Give up the first `count` items, which `peek` has seen. Only the consumer may call this."""
+    header = ring[0]
+    store_release(header, "head", header.head + count)
+
+
+@entry
 def has_items(ring):
     """Whether there is something to pop. Only the consumer may call this."""
     header = ring[0]
@@ -56,5 +75,7 @@ def warm():
     """Compile both sides for an EVENT."""
     ring, slots, items = np.zeros(1, layout.RING), np.zeros(2, layout.EVENT), np.zeros(1, layout.EVENT)
     push(ring, slots, items)
+    peek(ring, slots, items)
+    drop(ring, 0)
     pop(ring, slots, items)
     has_items(ring)

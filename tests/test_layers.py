@@ -22,11 +22,11 @@ ORDER = {  # a module imports only what stands before it in its package; a new f
     "shm": "constants codes kernel bulk units layout atomics seqlock spsc broadcast wait index rows "
     "account_rows region stats",
     "engine": "state book history publish apply image verify "
-    "journal.record journal.disk journal.reader journal.writer "
+    "journal.record journal.disk journal.reader journal.writer journal.runner journal.__main__ "
     "exchange.records exchange.state exchange.arithmetic exchange.outcomes exchange.signers exchange.prices "
     "exchange.money exchange.cloids exchange.matching exchange.markets exchange.ahead exchange.apply "
-    "exchange.candles exchange.world exchange.project "
-    "exchange.snapshot exchange.doors exchange.operating exchange.durable exchange.runner exchange.__main__ "
+    "exchange.candles exchange.world exchange.project exchange.snapshot exchange.recovery "
+    "exchange.doors exchange.operating exchange.durable exchange.runner exchange.__main__ "
     "follow.records follow.scan follow.intern follow.events follow.decode follow.snapshot follow.parse "
     "follow.tail follow.join follow.bootstrap follow.meta follow.checkpoint follow.check follow.watch "
     "follow.follower follow.runner follow.__main__",

@@ -63,6 +63,7 @@ class Memory:
 
     name = "memory"
     room = 1 << 40
+    is_full = False
 
     def __init__(self) -> None:
         self.durable = 0
@@ -81,11 +82,11 @@ class Journal:
     name = "journal"
 
     def __init__(self, epoch: int, sequence: int):
-        sizes = {"command_ring": 1, "commands": c.COMMANDS_MAX, "durable": 1}
+        sizes = {"command_ring": 1, "commands": c.COMMANDS_MAX, "durable": 1, "keeper": 1}
         sections = {name: (dtype, sizes[name]) for name, dtype in layout.JOURNAL.items()}
         self.region = region.create("ringside-journal", sections, epoch)
         arrays = self.region.arrays
-        self._ring, self._commands, self._durable = (arrays[name] for name in layout.JOURNAL)
+        self._ring, self._commands, self._durable, self._keeper = (arrays[name] for name in layout.JOURNAL)
         self._ring["epoch"], self._ring["capacity"] = epoch, c.COMMANDS_MAX
         self._durable["epoch"], self._durable["tail"] = epoch, sequence
         self._pushed = sequence
@@ -93,6 +94,11 @@ class Journal:
     @property
     def durable(self) -> int:
         return int(tail(self._durable))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the keeper cannot make sure of room: what can be refused is to be refused."""
+        return bool(is_full(self._keeper))
 
     @property
     def room(self) -> int:
@@ -113,8 +119,14 @@ def tail(ring):
     return load_acquire(ring[0], "tail")
 
 
+@entry
+def is_full(keeper):
+    return load_acquire(keeper[0], "is_full") != 0
+
+
 def warm() -> None:
     """Compile the entry points."""
+    is_full(np.zeros(1, layout.KEEPER))
     ring, commands = np.zeros(1, layout.RING), np.zeros(1, layout.COMMAND)
     spsc.push(ring, commands, commands)
     tail(np.zeros(1, layout.BROADCAST))

@@ -5,6 +5,9 @@ asks for more or the block is old enough; then end it. What it gave is shown as 
 (`durable`): first the world, then the acks, so that nobody knows of an order that cannot be looked up; then
 bells. With nothing to do it sleeps until a gateway rings, someone writes on the control socket, or a
 scheduled cancel is due. It ends when the supervisor is gone or says so, never because of its input.
+
+With a journal it begins where that ends: when the journaler has announced itself, and all of the journal was
+applied (`recovery`). Then it gives the journaler its ring; a journaler that comes later gets the same one.
 """
 
 import os
@@ -14,15 +17,17 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from engine.exchange import durable, operating, project, world
+from engine.exchange import durable, operating, project, recovery, world
 from engine.exchange.apply import apply_commands
 from engine.exchange.doors import Door, Doors, stamp
-from engine.exchange.state import Capacity, allocate
+from engine.exchange.state import Capacity, State, allocate
+from engine.journal.reader import Corrupt
 from engine.state import world_counts
 from shm import layout, region, stats, wait
 from shm.codes import Ack, Command, Feed, Refusal
@@ -32,10 +37,11 @@ BLOCK_COMMANDS_MAX = 1 << 13
 PARK_SECONDS = 0.050  # the longest sleep: a heartbeat is due
 BEAT_NS = 50_000_000
 EPOCH_HEIGHTS = 1 << 32  # an exchange that begins anew counts its blocks from above those of all before it
+EXIT_CORRUPT = 65  # the journal cannot be gone on with: no restart mends that
 LOOK_NS = 1_000_000  # between two looks at the control socket while there is work
 COUNTERS = (
     "blocks", "commands", "operator_commands", "outcomes", "acks", "lost_acks", "sequence", "durable",
-    "doors", "accounts", "orders", "bells",
+    "applying", "doors", "accounts", "orders", "bells",
 )  # fmt: skip
 HISTOGRAMS = ("apply_ns", "show_ns", "batch_commands")
 
@@ -57,6 +63,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     epoch: int
     markets: list[Market]
     deposits: dict[str, int] = {}  # address -> 10**-USD_PLACES USD, before anyone can trade
+    journal: str = ""  # its directory; empty: nothing is kept
+    snapshots: str = ""  # their directory
+    suspect: int = 0  # a command that may have ended an engine before
     block_ms: int = 1
     capacity: dict[str, int] = {}  # of the core (exchange.state.Capacity)
     rings: dict[str, int] = {}  # of the world (engine.state.Capacity)
@@ -83,6 +92,7 @@ class Runner:
         self.held = durable.Held()
         self.bells: dict[str, tuple[region.Region, int]] = {}  # of gateways, and of who keeps the commands
         self.ending = False
+        self._recorded: int | None = None  # the last sequence of the journal, once it is known
         self.counts = dict.fromkeys(COUNTERS, 0)  # told at each heartbeat
         self._batch = np.zeros(BATCH_COMMANDS + 1, layout.COMMAND)  # and an END_BLOCK
         self._operator: list[tuple[int, np.ndarray]] = []  # id, COMMAND[1]
@@ -91,24 +101,45 @@ class Runner:
     def run(self) -> None:
         """Serve until told to end."""
         region.send(self.control, {"kind": "stats"}, [self.stats.region.fd, self.bell_fd])
-        self._begin()
         waiter = select.poll()
         waiter.register(self.control, select.POLLIN)
         waiter.register(self.bell_fd, select.POLLIN)
+        if self.settings.journal:
+            self._recover()
+        else:
+            self.core.heap["height"] = (self.settings.epoch - 1) * EPOCH_HEIGHTS
+            _log("empty_exchange", {"kept_in": self.kept.name, "lost_with": "this process"})
+        if not self.ending:
+            self._begin(waiter)
         while not self.ending:
             worked = self._turn()
             self._rest(waiter, worked)
 
-    def _begin(self) -> None:
-        """Make the markets and the first deposits: block 1, and the world that shows it."""
-        self.core.heap["height"] = (self.settings.epoch - 1) * EPOCH_HEIGHTS
-        facts = {"kept_in": self.kept.name, "lost_with": "this process"}
-        _log("empty_exchange", {**facts, "markets": len(self.settings.markets)})
-        for command in _genesis(self.settings):
+    def _recover(self) -> None:
+        """Become what the journal tells of, and hand its keeper the ring. Raises Corrupt, Diverged."""
+        while self._recorded is None and not self.ending:
+            self._hear()
+        if self.ending:
+            return
+        began_ns, settings = time.monotonic_ns(), self.settings
+        places = (Path(settings.journal), Path(settings.snapshots))
+        made = recovery.recover(
+            *places, self.core, self.world, self._recorded, settings.suspect, self._tell_applying
+        )
+        spent_ms = (time.monotonic_ns() - began_ns) // 1_000_000
+        _log("recovered", {"sequence": self._recorded, "spent_ms": spent_ms, **made._asdict()})
+        self.kept = durable.Journal(settings.epoch, self._recorded)
+        self._offer_ring()
+
+    def _begin(self, waiter: select.poll) -> None:
+        """End a block, of the markets and first deposits, or of what an engine has left; and show it."""
+        for command in _genesis(self.settings, self.core):
             self._batch[0] = command[0]
             self._apply(1)
         self._apply(0, ends_block=True)
-        self._show(time.monotonic_ns())
+        while not self._show(time.monotonic_ns()) and not self.ending:
+            self._ring()
+            self._look(waiter, PARK_SECONDS)
         self.status["state"] = Feed.LIVE
         self.region.beat(time.monotonic_ns())
         made = {"kind": "world", "epoch": self.settings.epoch, "height": int(self.status[0]["height"])}
@@ -124,6 +155,7 @@ class Runner:
             self._ring()
         if now_ns - self._beat_ns >= BEAT_NS:
             self._beat_ns = now_ns
+            self.status["state"] = Feed.FULL if self.kept.is_full else Feed.LIVE
             self.region.beat(now_ns)
             self._count()
         return applied or shown
@@ -164,12 +196,14 @@ class Runner:
         batch = self._batch[: count + ends_block]
         stamp(batch, heap["sequence"], max(time.time_ns(), int(heap["time_ns"])))
         self.kept.push(batch)
+        self._tell_applying(int(batch["sequence"][0]))
         done = 0
         while done < len(batch):
             done += apply_commands(self.core, batch[done:], len(batch) - done)
             outcomes, acks = int(heap["outcomes"]), int(heap["acks"])
             self.held.add(self.core.outcomes[:outcomes], self.core.acks[:acks])
             self.counts["outcomes"] += outcomes
+        self._tell_applying(0)
         if ends_block:
             self.held.close(int(heap["sequence"]))
         self.counts["commands"] += len(batch)
@@ -266,8 +300,8 @@ class Runner:
                 self._meet(f"gateway {index}", fds)
             case {"kind": "door", "index": int(index)} if len(fds) == 1:
                 self._open(index, fds[0])
-            case {"kind": "journal"} if len(fds) == 2:
-                self._keep(fds)
+            case {"kind": "journal", "sequence": int(sequence)} if len(fds) == 2:
+                self._keep(fds, sequence)
             case {"kind": "operator", "id": int(request), "command": dict(asked)} if not fds:
                 self._ask(request, asked)
             case {"kind": "drain"}:
@@ -306,14 +340,23 @@ class Runner:
             _log("door_refused", {"index": index, "why": str(refused)})
             os.close(fd)
 
-    def _keep(self, fds: list[int]) -> None:
-        """From now on nothing is shown before the journal's keeper calls it safe."""
+    def _keep(self, fds: list[int], sequence: int) -> None:
+        """There is a keeper of a journal, whose last command is `sequence`; he is new, or another one."""
         if not self._meet("journal", fds):
             return
-        kept = durable.Journal(self.settings.epoch, int(self.core.heap[0]["sequence"]))
-        self.kept = kept
-        _log("journal", {"from_sequence": int(self.core.heap[0]["sequence"]) + 1})
-        region.send(self.control, {"kind": "journal", "epoch": self.settings.epoch}, [kept.region.fd])
+        self._recorded = sequence
+        if isinstance(self.kept, durable.Journal):
+            self._offer_ring()
+
+    def _offer_ring(self) -> None:
+        """Hand the keeper what he needs: the ring of commands, and our bell."""
+        _log("journal", {"sequence": self._recorded})
+        fds = [self.kept.region.fd, self.stats.region.fd, self.bell_fd]
+        region.send(self.control, {"kind": "journal", "epoch": self.settings.epoch}, fds)
+
+    def _tell_applying(self, sequence: int) -> None:
+        """Say which command comes next: if it ends this process, that is how others know."""
+        self.stats.set("applying", sequence)
 
     def _answer_operator(self, acks: np.ndarray) -> None:
         for ack in acks:
@@ -330,8 +373,13 @@ class Runner:
 _END_BLOCK = operating.command(Command.END_BLOCK)
 
 
-def _genesis(settings: Settings) -> Iterator[np.ndarray]:
+def _genesis(settings: Settings, core: State) -> Iterator[np.ndarray]:
+    """What there must be and is not there yet: markets; and the first deposits, if nothing has ever been."""
+    known = {bytes(row["name"]).rstrip(b"\0").decode() for row in _markets(core)}
+    deposits = settings.deposits if core.heap[0]["sequence"] == 0 else {}
     for market in settings.markets:
+        if market.name in known:
+            continue
         yield operating.command(
             Command.ADD_MARKET,
             text=market.name.encode("ascii"),
@@ -341,8 +389,12 @@ def _genesis(settings: Settings) -> Iterator[np.ndarray]:
             quantity=market.maker_rate,
             order=market.taker_rate,
         )
-    for address, amount in settings.deposits.items():
+    for address, amount in deposits.items():
         yield operating.command(Command.DEPOSIT, other=bytes.fromhex(address[2:]), amount=amount)
+
+
+def _markets(core: State) -> np.ndarray:
+    return core.markets[: int(core.status[0]["market_count"])]
 
 
 def _close(fds: list[int]) -> None:
@@ -372,5 +424,9 @@ def main(arguments: dict[str, str]) -> int:
         runner.ending = True
 
     signal.signal(signal.SIGTERM, end)
-    runner.run()
+    try:
+        runner.run()
+    except (Corrupt, recovery.Diverged) as why:
+        _log("corrupt", {"why": str(why), "exit": EXIT_CORRUPT})
+        return EXIT_CORRUPT
     return 0

@@ -224,6 +224,8 @@ def _role(process: psutil.Process) -> str | None:
         return "engine"
     if "gateway" in words:
         return f"gateway {json.loads(words[words.index('--settings') + 1])['index']}"
+    if "engine.journal" in words:
+        return "journaler"
     return "traders" if "scripts.simulated_exchange" in words else None
 
 

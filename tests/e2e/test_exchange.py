@@ -193,8 +193,11 @@ def test_a_killed_gateway_takes_no_order_with_it(tmp_path):
         assert trader.open() == {}
 
 
-def test_a_killed_engine_begins_an_empty_exchange_and_clients_are_told(tmp_path):
-    with Exchange(tmp_path) as exchange:
+def test_in_memory_a_killed_engine_begins_an_empty_exchange_and_clients_are_told(tmp_path):
+    config = tmp_path / "exchange.toml"
+    config.write_text('[exchange]\ndurability = "memory"\n')
+    with Exchange(tmp_path, "--config", str(config)) as exchange:
+        assert exchange.health()["durability"] == "memory"
         trader = Trader(exchange)
         trader.order(True, 0.001, 90_000)
         with Client(exchange.port, BOOK) as client:

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 LIFE_SECONDS = 120  # a test that fails leaves nobody behind for longer
-TRAITS = ("deaf", "mute", "crash", "babble", "rude")
+TRAITS = ("deaf", "mute", "crash", "babble", "rude", "corrupt")
 
 
 class Fake:
@@ -65,6 +65,10 @@ class Fake:
         kind, epoch = message["kind"], message.get("epoch")
         if kind == "world" and fd_count == 3:
             self.send({"kind": "door", "epoch": epoch}, [memory(f"door {self.role[-1]} of {epoch}")])
+        if self.role == "engine" and kind == "journal":
+            self.send({"kind": "journal", "epoch": 3}, [memory(text) for text in ("ring", "stats", "bell")])
+        if self.role == "journaler" and kind == "engine_lost":
+            self.send({"kind": "journal", "sequence": 6}, [memory("journaler stats"), os.eventfd(0)])
         if kind == "operator" and message["command"]["kind"] != "silence":
             is_done = message["command"]["kind"] == "deposit"
             why = {} if is_done else {"refusal": "balance"}
@@ -96,6 +100,10 @@ def introduce(fake, settings):
         fake.send({"kind": "stats"}, [memory("engine stats"), *bell])
         epoch = settings["epoch"]
         fake.send({"kind": "world", "epoch": epoch, "height": 7}, [memory(f"world {epoch}")])
+    elif fake.role == "journaler":
+        if "corrupt" in fake.traits:
+            sys.exit(65)
+        fake.send({"kind": "journal", "sequence": 5}, [memory("journaler stats"), os.eventfd(0)])
     else:
         fake.bell = os.eventfd(0)
         fake.send({"kind": "gateway", "pid": os.getpid()}, [memory(f"stats {settings['index']}"), fake.bell])
@@ -141,7 +149,7 @@ def open_descriptors():
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("role", choices=["engine", "gateway", "simulation"])
+    parser.add_argument("role", choices=["engine", "gateway", "simulation", "journaler"])
     for trait in TRAITS:
         parser.add_argument(f"--{trait}", action="append_const", dest="traits", const=trait, default=[])
     parser.add_argument("--settings", type=json.loads, default={})

@@ -171,5 +171,6 @@ def test_children_get_their_part_as_json():
         "limits": {},
         "mode": "follow",
         "sources": "b",
+        "durability": "journaled",
         "data": "/d",
     }

@@ -163,7 +163,13 @@ def watcher(arrays, age_ns=0):
     gateway = types.SimpleNamespace(name="gateway 0", fds={}, child=object(), starts=1, is_ready=True)
     stopping = types.SimpleNamespace(is_set=lambda: False)
     supervisor = types.SimpleNamespace(
-        engine=role, gateways=[gateway], roles=[role, gateway], simulation=None, is_stopping=stopping
+        engine=role,
+        gateways=[gateway],
+        roles=[role, gateway],
+        simulation=None,
+        is_stopping=stopping,
+        journaler=None,
+        halted="",
     )
     made = screen.Watcher(supervisor, address="a", source="s", data="d", is_recording=False)
     made._attached["engine world"] = (role.fds["world"], attached)

@@ -11,15 +11,24 @@ import sys
 import pytest
 
 from scripts import config, exchange, follow, instance, log
-from scripts.supervisor import LOST, PAUSE_MAX_SECONDS, STEADY_SECONDS, Backoff, Programs, Supervisor
+from scripts.supervisor import (
+    LOST,
+    PAUSE_MAX_SECONDS,
+    STEADY_SECONDS,
+    Backoff,
+    Programs,
+    Role,
+    Supervisor,
+)
+from shm import stats
 
 FAKE = ("-m", "tests.scripts.fake_children")
 DEADLINE_SECONDS = 20
 
 
-def programs(data, engine=(), gateway=(), simulation=()):
+def programs(data, engine=(), gateway=(), simulation=(), journaler=()):
     """Fake children at home in `data`; the arguments are traits, as "deaf"."""
-    flags = {"engine": engine, "gateway": gateway, "simulation": simulation}
+    flags = {"engine": engine, "gateway": gateway, "simulation": simulation, "journaler": journaler}
     return Programs(
         **{
             role: (*FAKE, role, "--home", str(data), *(f"--{trait}" for trait in traits))
@@ -69,10 +78,11 @@ class Run:
 
 
 @contextlib.asynccontextmanager
-async def running(data, gateways=1, fakes=None, simulated=False, purpose=follow):
+async def running(data, gateways=1, fakes=None, simulated=False, purpose=follow, durability="memory"):
     """Run a supervisor over fake children below `data`, and end it in order."""
     given = {"data": str(data), "gateway": {"count": gateways}}
     given |= {"follow": {"simulated": simulated}, "exchange": {"simulation": simulated}}
+    given["exchange"]["durability"] = durability
     mine = instance.Instance(data)
     story = log.Log(mine.directory("log"), None)
     plan = purpose.plan(config.load(None, given), mine, 1, fakes or programs(data))
@@ -370,3 +380,74 @@ def test_nothing_outlives_a_killed_supervisor_and_the_next_one_takes_over(tmp_pa
     finally:
         supervisor.kill()
         supervisor.wait()
+
+
+def test_the_engine_and_the_keeper_of_its_journal_are_introduced_again_after_either_has_died(tmp_path):
+    async def scenario():
+        async with running(tmp_path, purpose=exchange, durability="journaled") as run:
+            await run.until_told(1, "journaler", "heard", "journal")
+            (told,) = run.told("engine", "heard", "journal")
+            assert told["message"] == {"kind": "journal", "sequence": 5}
+            assert told["contents"][0] == "journaler stats"
+            (told,) = run.told("journaler", "heard", "journal")
+            assert (told["message"], told["contents"]) == (
+                {"kind": "journal", "epoch": 3},
+                ["ring", "stats", "bell"],
+            )
+            os.kill(run.told("engine", "started")[0]["pid"], signal.SIGKILL)
+            await run.until_told(1, "journaler", "heard", "engine_lost")
+            await run.until_told(2, "journaler", "heard", "journal")
+            assert run.told("engine", "heard", "journal")[1]["message"]["sequence"] == 6
+            os.kill(run.told("journaler", "started")[0]["pid"], signal.SIGKILL)
+            await run.until_told(3, "journaler", "heard", "journal")
+            assert len(run.told("engine", "started")) == 2, "the engine goes on"
+            settings = [
+                line["settings"]["epoch"] for line in run.told(what="started") if "gat" not in line["who"]
+            ]
+            assert len({*settings}) == 4, "no epoch is given twice"
+        ends = [line["who"] for line in run.told(what="terminated")]
+        assert ends.index("engine") < ends.index("journaler")
+
+    asyncio.run(scenario())
+
+
+def test_what_no_restart_mends_is_not_started_again(tmp_path):
+    async def scenario():
+        fakes = programs(tmp_path, journaler=("corrupt",))
+        async with running(tmp_path, fakes=fakes, purpose=exchange, durability="journaled") as run:
+            await run.until(lambda: run.supervisor.halted)
+            await asyncio.sleep(0.3)
+            assert len(run.told("journaler", "started")) == 1
+            (line,) = run.logged("error")
+            assert "ended with code 65; halted: the journaler cannot go on" in line["text"]
+
+    asyncio.run(scenario())
+
+
+def test_a_command_at_which_the_engine_crashes_again_and_again_ends_it(tmp_path):
+    async def scenario():
+        async with running(tmp_path) as run:
+            supervisor, page = run.supervisor, stats.Stats(["applying"])
+            engine = Role("engine", list, fds={"stats": [page.region.fd]})
+
+            def ends(code, applying):
+                page.set("applying", applying)
+                engine.code = code
+                supervisor._note_crash(engine)
+
+            for code, applying in (
+                (1, 700),
+                (1, 712),
+                (-signal.SIGKILL, 712),
+                (-signal.SIGSEGV, 712),
+                (1, 0),
+            ):
+                ends(code, applying)
+            assert not supervisor._halts(supervisor.engine)
+            assert supervisor._suspect == 712
+            ends(1, 712)
+            assert supervisor._halts(supervisor.engine)
+            assert "crashed 3 times at command 712" in supervisor.halted
+            supervisor.halted = ""
+
+    asyncio.run(scenario())

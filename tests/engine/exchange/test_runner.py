@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from engine.exchange import runner
+from engine.exchange import recovery, runner
 from engine.exchange.runner import Market, Runner, Settings
+from engine.exchange.state import Capacity, allocate
 from shm import layout, region, spsc, stats, wait
 from shm.codes import Ack, Ask, Command, Feed, Mode, Refusal, Side, Tif
 from tests.engine.exchange.gate import BTC, Gate, action, order
@@ -37,7 +38,9 @@ def until(condition, what):
 class Running:
     """A Runner on a thread of this process, and what it has said."""
 
-    def __init__(self, epoch=1, **more):
+    def __init__(self, epoch=1, kept=False, **more):
+        if kept:
+            more["journal"] = more["snapshots"] = "/nowhere"  # a journal that holds nothing yet
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.control.settimeout(START_SECONDS)
         deposits = {"0x" + RICH.hex(): MONEY}
@@ -52,8 +55,14 @@ class Running:
         self.runner = Runner(settings, theirs)
         self.thread = threading.Thread(target=self.runner.run)
         self.thread.start()
-        self.said = [self.receive() for _ in range(2)]
+        self.said = [self.receive()]
         self.stats, self.bell_fd = stats.attach(self.said[0][1][0]), self.said[0][1][1]
+        if kept:
+            self.journal = self.keep()
+            self.first = popped_block(self.journal)
+            self.journal["durable"]["tail"] = self.first["sequence"][-1]
+            self.ring()
+        self.said.append(self.receive())
         self.world = region.attach(self.said[1][1][0], layout.WORLD, epoch=epoch).arrays
 
     @property
@@ -83,11 +92,11 @@ class Running:
         until(lambda: sum(map(len, acks)) == len(commands) or acks.append(gate.acks()), "acks")
         return np.concatenate(acks)
 
-    def keep(self):
-        """Announce a journal; give its arrays."""
+    def keep(self, sequence=0):
+        """Announce a journal that ends with this command; give the ring's arrays."""
         page, eventfd = stats.Stats(), wait.new_eventfd()
-        self.send({"kind": "journal"}, page.region.fd, eventfd)
-        message, (fd,) = self.receive()
+        self.send({"kind": "journal", "sequence": sequence}, page.region.fd, eventfd)
+        message, (fd, _, _) = self.receive()
         assert message == {"kind": "journal", "epoch": 1}
         return region.attach(fd, layout.JOURNAL, writable=True, epoch=1).arrays
 
@@ -122,6 +131,16 @@ def level(exchange, side=0):
     if book[f"{sides[side]}_count"] == 0:
         return None
     return tuple(book[f"{sides[side]}s"][0][["price", "quantity"]].tolist())
+
+
+def popped_block(journal):
+    """Wait for the commands of a whole block."""
+    pieces = []
+    until(
+        lambda: pieces.append(popped(journal)) or (pieces[-1]["kind"] == Command.END_BLOCK).any(),
+        "the end of a block",
+    )
+    return np.concatenate(pieces)
 
 
 def popped(journal):
@@ -232,8 +251,8 @@ def test_commands_are_numbered_without_a_gap_and_time_never_falls(start, monkeyp
             time_ns=lambda: clock.now_ns, time=lambda: clock.now_ns / 1e9, monotonic_ns=time.monotonic_ns
         ),
     )
-    exchange = start()
-    journal, gate = exchange.keep(), exchange.enter()
+    exchange = start(kept=True)
+    journal, gate = exchange.journal, exchange.enter()
     first = exchange.visible + 1
     for step_ns in (10**9, -(10**12), 10**6, 2 * 10**12):
         clock.now_ns += step_ns
@@ -249,8 +268,49 @@ def test_commands_are_numbered_without_a_gap_and_time_never_falls(start, monkeyp
     assert commands["time_ns"][-1] == clock.now_ns and commands["kind"][-1] == Command.END_BLOCK
 
 
-def test_with_a_journal_nothing_is_seen_before_it_is_safe(exchange):
-    journal, gate = exchange.keep(), exchange.enter()
+def test_the_end_of_a_block_tells_the_digest_at_the_end_of_the_block_before(start):
+    exchange = start(kept=True)
+    told, gate, core = [exchange.first], exchange.enter(), allocate(Capacity(**CAPACITY))
+    for request in range(3):
+        gate.push(order(RICH, request=request, price=500_000 + 10 * request))
+        exchange.ring()
+        told.append(popped_block(exchange.journal))
+        exchange.journal["durable"]["tail"] = told[-1]["sequence"][-1]
+    for commands in told:
+        before = int(core.heap[0]["block_digest"])
+        assert commands["amount"][-1] == before and commands["kind"][-1] == Command.END_BLOCK
+        recovery.replay(core, None, commands)
+    spoilt = told[-1].copy()
+    spoilt["sequence"] += len(spoilt)
+    with pytest.raises(recovery.Diverged, match=f"sequence {spoilt['sequence'][-1]} "):
+        recovery.replay(core, None, spoilt)
+
+
+def test_a_keeper_that_comes_later_gets_the_same_ring(start):
+    exchange = start(kept=True)
+    gate = exchange.enter()
+    gate.push(order(RICH))
+    exchange.ring()
+    until(lambda: spsc.has_items(exchange.journal["command_ring"]), "commands")
+    again = exchange.keep(sequence=int(exchange.first["sequence"][-1]))
+    commands = popped_block(again)
+    assert commands["kind"].tolist() == [Command.ORDER, Command.END_BLOCK]
+    again["durable"]["tail"] = commands["sequence"][-1]
+    exchange.ring()
+    until(lambda: len(gate.acks()), "the ack")
+
+
+def test_a_full_journal_is_told(start):
+    exchange = start(kept=True)
+    status = exchange.world["status"]
+    for is_full, state in ((1, Feed.FULL), (0, Feed.LIVE)):
+        exchange.journal["keeper"]["is_full"] = is_full
+        until(lambda state=state: status["state"][0] == state, "word of it")
+
+
+def test_with_a_journal_nothing_is_seen_before_it_is_safe(start):
+    exchange = start(kept=True)
+    journal, gate = exchange.journal, exchange.enter()
     before = exchange.visible
     gate.push(order(RICH))
     exchange.ring()
@@ -270,8 +330,9 @@ def test_with_a_journal_nothing_is_seen_before_it_is_safe(exchange):
     assert ack["sequence"] == commands["sequence"][0] and exchange.visible == commands["sequence"][1]
 
 
-def test_a_journal_that_stands_still_stops_the_exchange_and_not_more(exchange, monkeypatch):
-    journal = exchange.keep()
+def test_a_journal_that_stands_still_stops_the_exchange_and_not_more(start):
+    exchange = start(kept=True)
+    journal = exchange.journal
     gate = exchange.enter(slots=1 << 14)
     count = 10_000
     for request in range(count // 100):

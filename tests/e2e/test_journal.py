@@ -1,0 +1,225 @@
+"""SIGKILL of any process of an exchange at any moment: what was answered is kept, and nothing is done twice.
+
+Traders place orders, each with a cloid of its own, and write down what they are told. The journal says what
+became of all of them, and leads, applied again, to what every engine had known.
+"""
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from contextlib import suppress
+from random import Random
+
+import numpy as np
+import pytest
+
+from engine.exchange import recovery
+from engine.exchange.apply import apply_commands
+from engine.exchange.state import Capacity, allocate
+from engine.journal.reader import Reader
+from scripts import trading_client
+from scripts.trading_client import Lost, Refused
+from scripts.wallet import Wallet
+from shm.codes import Command
+from shm.layout import COMMAND
+from tests.e2e.instance import Exchange, until
+from tests.e2e.load import MIDDLE, order
+
+pytestmark = pytest.mark.timeout(280)
+
+ROLES = ("engine", "journaler", "gateway 0", "supervisor")
+TRADERS, ORDERS_MAX = 6, 4
+ROUNDS, SOAK_ROUNDS = 1, 125
+CAPACITY = Capacity(orders=1 << 16, accounts=64)
+CONFIG = """
+[gateway.limits]
+actions_per_minute_max = 100_000_000
+messages_per_minute_max = 1_000_000
+"""
+
+
+class Trader:
+    """Places orders until told to stop. said: cloid -> accepted's oid, or what else it was told."""
+
+    def __init__(self, exchange, random):
+        self.wallet, self.random, self.said = Wallet.new(), random, {}
+        exchange.deposit(self.wallet.address, "10000000")
+
+    async def trade(self, exchange, stop):
+        while not stop.is_set():
+            with suppress(Lost, Refused, OSError):
+                async with trading_client.connect(exchange.url) as client:
+                    await client.login(self.wallet, time.time_ns() // 10**6)
+                    while not stop.is_set():
+                        await self._place(client)
+            await asyncio.sleep(0.02)
+
+    async def _place(self, client):
+        cloids = [f"0x{self.random.getrandbits(128):032x}" for _ in range(self.random.randint(1, ORDERS_MAX))]
+        orders = []
+        for cloid in cloids:
+            is_buy, away = self.random.random() < 0.5, self.random.randint(-30, 40)
+            price = MIDDLE - away if is_buy else MIDDLE + away
+            orders.append(order(is_buy, price, "0.001", self.random.choice(("Gtc", "Ioc", "Alo")), cloid))
+        for cloid in cloids:
+            self.said[cloid] = "unknown"
+        try:
+            answer = await client.act({"type": "order", "orders": orders, "grouping": "na"})
+        except Refused:
+            self.said.update(dict.fromkeys(cloids, "refused"))
+            return
+        for cloid, status in zip(cloids, answer["data"]["statuses"], strict=True):
+            self.said[cloid] = "error" if "error" in status else next(iter(status.values()))["oid"]
+
+
+class Traders:
+    """All of them, on a thread of their own."""
+
+    def __init__(self, exchange, seed):
+        self.all = [Trader(exchange, Random(seed * 100 + n)) for n in range(TRADERS)]
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run(exchange)))
+        self._thread.start()
+
+    async def _run(self, exchange):
+        await asyncio.gather(*(trader.trade(exchange, self._stop) for trader in self.all))
+
+    @property
+    def accepted(self):
+        return sum(isinstance(said, int) for trader in self.all for said in [*trader.said.values()])
+
+    def end(self):
+        self._stop.set()
+        self._thread.join()
+        return {cloid: said for trader in self.all for cloid, said in trader.said.items()}
+
+
+@pytest.fixture
+def exchange(tmp_path):
+    config = tmp_path / "exchange.toml"
+    config.write_text(CONFIG)
+    with Exchange(tmp_path, "--config", str(config)) as exchange:
+        assert exchange.health()["durability"] == "journaled"
+        yield exchange
+
+
+def journaled(exchange):
+    """All commands of the journal of an exchange that has ended."""
+    reader, pieces = Reader(exchange.data / "journal", only_durable=False), []
+    while len(piece := reader.read()):
+        pieces.append(piece)
+    end = reader.end()
+    reader.close()
+    return np.concatenate([piece.view("i8") for piece in pieces]).view(COMMAND), end
+
+
+def replayed(commands):
+    """The core that the commands lead to, and the ack of each."""
+    core, acks = allocate(CAPACITY), []
+    for at in range(0, len(commands), 4096):
+        piece = commands[at : at + 4096]
+        done = 0
+        while done < len(piece):
+            done += apply_commands(core, piece[done:], len(piece) - done)
+            acks.append(core.acks[: int(core.heap[0]["acks"])].copy())
+    return core, np.concatenate(acks)
+
+
+def check(exchange, said):
+    """What was said, with the journal; and the journal, with itself."""
+    commands, end = journaled(exchange)
+    core, acks = replayed(commands)
+    assert core.heap[0]["diverged"] == 0, "an engine has known of another past"
+    recovery.replay(allocate(CAPACITY), None, commands)
+    asked = commands["kind"] == Command.ORDER
+    cloids = [f"0x{bytes(text).hex()}" for text in commands["text"][asked]]
+    times = Counter(cloids)
+    assert max(times.values()) == 1, "an order was executed twice"
+    oids = dict(zip(cloids, acks["order"][asked].tolist(), strict=True))
+    lost = {cloid for cloid, what in said.items() if isinstance(what, int) and oids.get(cloid) != what}
+    assert not lost, f"{len(lost)} that were accepted are not in the journal"
+    refused = [cloid for cloid, what in said.items() if what == "refused" and cloid in times]
+    assert not refused, "it was executed, and said to be refused"
+    return core, end
+
+
+def kill(exchange, role):
+    if role == "supervisor":
+        exchange.kill_supervisor()
+        exchange.start()
+        exchange.wait_until_serving()
+    else:
+        pid = exchange.kill(role)
+        until(lambda: exchange.pids().get(role, pid) != pid, "its successor")
+
+
+def test_killed_at_any_moment_nothing_that_was_accepted_is_lost_or_done_twice(request, exchange):
+    soak = request.config.getoption("--soak")
+    random = Random(7)
+    traders = Traders(exchange, seed=1)
+    for _ in range(SOAK_ROUNDS if soak else ROUNDS):
+        for role in random.sample(ROLES, len(ROLES)):
+            before = traders.accepted
+            exchange.wait(lambda before=before: traders.accepted > before + 20, "orders that are accepted")
+            time.sleep(random.uniform(0, 0.1))
+            kill(exchange, role)
+    before = traders.accepted
+    exchange.wait(lambda: traders.accepted > before + 20, "orders that are accepted at the end")
+    said = traders.end()
+    height = exchange.health()["height"]
+    assert exchange.end() == 0
+    core, end = check(exchange, said)
+    assert core.heap[0]["height"] == height and end.torn == ""
+    print(Counter("accepted" if isinstance(what, int) else what for what in said.values()), end)
+
+
+def test_a_journaler_that_stands_still_lets_nothing_be_seen_and_its_end_loses_nothing(exchange):
+    traders = Traders(exchange, seed=2)
+    exchange.wait(lambda: traders.accepted > 50, "orders")
+    pid = exchange.pid("journaler")
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(0.3)
+    accepted, height = traders.accepted, exchange.health()["height"]
+    time.sleep(0.5)
+    assert (traders.accepted, exchange.health()["height"]) == (accepted, height)
+    engine = exchange.pid("engine")
+    os.kill(pid, signal.SIGKILL)
+    exchange.wait(lambda: traders.accepted > accepted + 50, "orders after it")
+    assert exchange.pid("engine") == engine, "only the journaler is new"
+    said = traders.end()
+    assert exchange.end() == 0
+    check(exchange, said)
+
+
+def test_an_exchange_comes_back_with_all_it_had_and_a_damaged_one_does_not(exchange):
+    traders = Traders(exchange, seed=3)
+    exchange.wait(lambda: traders.accepted > 50, "orders")
+    traders.end()
+    users = [trader.wallet.address for trader in traders.all]
+
+    def told():
+        kinds = ("openOrders", "userFills", "clearinghouseState")
+        answers = [exchange.info({"type": kind, "user": user}) for kind in kinds for user in users]
+        for answer in answers:
+            if isinstance(answer, dict):
+                answer.pop("time")
+        return answers
+
+    before = told()
+    assert exchange.end() == 0
+    exchange.start()
+    exchange.wait_until_serving()
+    assert told() == before
+    assert exchange.end() == 0
+    first = min((exchange.data / "journal").iterdir())
+    damaged = bytearray(first.read_bytes())
+    damaged[1000] ^= 1
+    first.write_bytes(damaged)
+    exchange.start()
+    exchange.wait(lambda: exchange.logged("engine ended with code 65"), "word of the damage")
+    (line,) = exchange.logged("engine ended with code 65")
+    assert "halted" in line["text"]
+    assert exchange.end() == 0
