@@ -201,14 +201,18 @@ def test_an_exchange_comes_back_with_all_it_had_and_a_damaged_one_does_not(excha
     users = [trader.wallet.address for trader in traders.all]
 
     def told():
-        kinds = ("openOrders", "userFills", "clearinghouseState")
+        """What does not change with the mark, which goes on by itself."""
+        kinds = ("openOrders", "userFills")
         answers = [exchange.info({"type": kind, "user": user}) for kind in kinds for user in users]
-        for answer in answers:
-            if isinstance(answer, dict):
-                answer.pop("time")
+        for user in users:
+            state = exchange.info({"type": "clearinghouseState", "user": user})
+            held = [item["position"] for item in state["assetPositions"]]
+            answers.append([(one["coin"], one["szi"], one["entryPx"]) for one in held])
+            answers.append(state["marginSummary"]["totalRawUsd"])
         return answers
 
     before = told()
+    assert any(position for answer in before if isinstance(answer, list) for position in answer)
     assert exchange.end() == 0
     exchange.start()
     exchange.wait_until_serving()
