@@ -20,13 +20,14 @@ MAY_IMPORT = {  # besides itself and the standard library; nobody imports script
 }
 ORDER = {  # a module imports only what stands before it in its package; a new file takes its place
     "shm": "constants codes kernel bulk units layout atomics seqlock spsc broadcast wait index rows "
-    "account_rows region stats",
+    "account_rows archived region stats",
     "engine": "state book history publish apply image verify "
     "journal.record journal.disk journal.reader journal.writer journal.runner journal.__main__ "
     "exchange.records exchange.state exchange.arithmetic exchange.outcomes exchange.signers exchange.prices "
     "exchange.money exchange.cloids exchange.matching exchange.markets exchange.ahead exchange.apply "
     "exchange.candles exchange.world exchange.project exchange.snapshot exchange.recovery "
     "exchange.doors exchange.operating exchange.durable exchange.runner exchange.__main__ "
+    "replica.archive replica.copy replica.source replica.runner replica.__main__ "
     "follow.records follow.scan follow.intern follow.events follow.decode follow.snapshot follow.parse "
     "follow.tail follow.join follow.bootstrap follow.meta follow.checkpoint follow.check follow.watch "
     "follow.follower follow.runner follow.__main__",

@@ -82,7 +82,7 @@ class Refused(Exception):
 
 
 def save(directory: Path, core: State, shown: World) -> Path:
-    """Write both durably, between two blocks, and prune. Raises OSError: the older ones are still whole."""
+    """Write both durably, between two blocks. Raises OSError: then the older ones are still whole."""
     heap = core.heap[0]
     if heap["touched_accounts"] or heap["touched_positions"] or shown.state.status[0]["sequence"] % 2:
         raise ValueError("a snapshot is taken between two blocks")
@@ -98,7 +98,6 @@ def save(directory: Path, core: State, shown: World) -> Path:
         os.fsync(file.fileno())
     os.replace(beside, final)
     _sync_directory(directory)
-    prune(directory, core, shown)
     return final
 
 
@@ -168,14 +167,15 @@ def _sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def prune(directory: Path, core: State, shown: World) -> None:
-    """Remove what is older than the last KEPT good ones, and what was left half written."""
-    good = [path for path, _ in _look(directory, _sections(core, shown))]
+def prune(directory: Path, core: State, shown: World) -> list[Taken]:
+    """Remove what is older than the last KEPT good ones, and what was left half written; return those."""
+    good = [found for _, found in zip(range(KEPT), _look(directory, _sections(core, shown)), strict=False)]
     for path in directory.glob(f"*{SUFFIX}"):
-        if len(good) >= KEPT and path.name < good[KEPT - 1].name:
+        if len(good) == KEPT and path.name < good[-1][0].name:
             path.unlink()
     for path in directory.glob("*.writing"):
         path.unlink()
+    return [taken for _, taken in good]
 
 
 # --- reading one --------------------------------------------------------------------------------------------
@@ -194,12 +194,6 @@ def newest(directory: Path, core: State, shown: World, until: int = ALWAYS) -> t
         _load(path, sections)
         return taken, complaints
     return None, complaints
-
-
-def good(directory: Path, core: State, shown: World) -> list[Taken]:
-    """What could be loaded, newest first; at most KEPT of them are looked for."""
-    found = _look(directory, _sections(core, shown))
-    return [taken for _, (_, taken) in zip(range(KEPT), found, strict=False)]
 
 
 def _look(

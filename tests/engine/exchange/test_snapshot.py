@@ -27,6 +27,12 @@ def differences(one, other):
     return [name for (name, mine), theirs in pairs if mine.tobytes() != theirs.tobytes()]
 
 
+def save(directory, running):
+    path = snapshot.save(directory, running.core, running.world)
+    snapshot.prune(directory, running.core, running.world)
+    return path
+
+
 def newest(directory, running, **more):
     return snapshot.newest(directory, running.core, running.world, **more)
 
@@ -43,7 +49,7 @@ def grown(seed=3, capacity=TIGHT, count=6):
 @pytest.fixture
 def saved(tmp_path):
     running, taken = grown()
-    return running, taken, snapshot.save(tmp_path, running.core, running.world), tmp_path
+    return running, taken, save(tmp_path, running), tmp_path
 
 
 # --- what comes back ----------------------------------------------------------------------------------------
@@ -58,7 +64,7 @@ def test_from_every_snapshot_the_exchange_goes_on_as_it_would_have(tmp_path, see
         for other in others:
             other.take(block)
         if number % 7 == 2:
-            snapshot.save(tmp_path, running.core, running.world)
+            save(tmp_path, running)
             others.append(Running(chance.capacity))
             taken, complaints = newest(tmp_path, others[-1])
             heap = running.core.heap[0]
@@ -84,7 +90,7 @@ def test_a_block_under_way_is_not_saved(tmp_path):
     running.take(next(taken)[:-1])
     running.core.heap["touched_accounts"] = 1
     with pytest.raises(ValueError, match="between two blocks"):
-        snapshot.save(tmp_path, running.core, running.world)
+        save(tmp_path, running)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -92,7 +98,7 @@ def test_memory_that_holds_nothing_is_neither_written_nor_touched(tmp_path):
     """Tables are sized for the worst day: what a file and a load cost is what is in them."""
     running, other = Running(Swarm(3).capacity), Running(Swarm(3).capacity)
     running.take(next(blocks(Swarm(3))))
-    path = snapshot.save(tmp_path, running.core, running.world)
+    path = save(tmp_path, running)
     size = sum(array.nbytes for array in sections(running).values())
     assert path.stat().st_size < size // 8
     orders = other.world.state.orders.view(WORD)
@@ -169,7 +175,7 @@ def test_a_damaged_one_is_named_and_the_older_one_is_loaded(saved):
     running, taken, older, directory = saved
     then = int(running.core.heap[0]["sequence"])
     running.take(next(taken))
-    newer = snapshot.save(directory, running.core, running.world)
+    newer = save(directory, running)
     flip(newer, 8 * PAGE + 3)
     other = Running(TIGHT, **LITTLE)
     found, complaints = newest(directory, other)
@@ -213,20 +219,20 @@ def test_the_last_two_good_ones_are_kept(saved):
     paths = []
     for _ in range(4):
         running.take(next(taken))
-        paths.append(snapshot.save(directory, running.core, running.world))
+        paths.append(save(directory, running))
     assert sorted(directory.iterdir()) == paths[-2:]
     flip(paths[-1], 8 * PAGE)
     running.take(next(taken))
-    last = snapshot.save(directory, running.core, running.world)
+    last = save(directory, running)
     assert sorted(directory.iterdir()) == [*paths[-2:], last], "the damaged one does not count"
-    sequences = [found.sequence for found in snapshot.good(directory, running.core, running.world)]
-    assert sequences == [int(last.stem), int(paths[-2].stem)]
+    kept = snapshot.prune(directory, running.core, running.world)
+    assert [found.sequence for found in kept] == [int(last.stem), int(paths[-2].stem)]
 
 
 def test_one_that_is_not_too_late_can_be_asked_for(saved):
     running, taken, older, directory = saved
     running.take(next(taken))
-    newer = snapshot.save(directory, running.core, running.world)
+    newer = save(directory, running)
     until = int(newer.stem) - 1
     other = Running(TIGHT, **LITTLE)
     assert newest(directory, other, until=until)[0].sequence == int(older.stem)
@@ -270,7 +276,7 @@ def test_whatever_fails_while_one_is_written_the_older_one_loads(saved, monkeypa
             patch.setattr(
                 snapshot, "open", lambda path, mode, **_: Failing(path, mode.replace("b", "")), raising=False
             )
-            snapshot.save(directory, running.core, running.world)
+            save(directory, running)
 
     monkeypatch.setattr(snapshot, "SYNCED_BYTES", 1 << 14)
     for name in ("fsync", "fdatasync", "replace"):

@@ -1,0 +1,183 @@
+"""What happened, for as long as anyone may ask: an SQLite file that one process writes and many read.
+
+Its tables are in `shm/archived.py`. Rows are what the rings of the replica's own world hold after each block,
+and are written with the sequence of the block's last command in the same transaction: whatever dies, each row
+is there once. All of it follows from the journal; without the file, it is made again as far as that reaches.
+"""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.exchange.candles import INTERVALS
+from engine.exchange.world import World
+from shm import archived
+from shm.archived import CANDLES, FILLS, RINGS, TABLES, Table
+
+SPAN = "span"  # one row: the sequences that the rows are of
+
+
+class Archive:
+    """first, last: the rows are of the commands first..last, committed; last 0: of none yet."""
+
+    def __init__(self, path: Path):
+        """Open it, or make it. Raises sqlite3.Error: it is not one, or it is damaged."""
+        self._rows: dict[str, list[tuple[Any, ...]]] = {table.name: [] for table in TABLES}
+        self._settled, self._settled_rows = 0, dict.fromkeys(self._rows, 0)
+        self._seen = dict.fromkeys((table.name for table in RINGS), 0)  # positions taken from each ring
+        self._candles = np.zeros(0, np.int64)  # of each series, how many have been taken
+        self._traded: set[int] = set()  # markets, since candles were taken
+        self._connection = sqlite3.connect(path, isolation_level=None)
+        try:
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+            with self._transaction():
+                self._make_tables()
+            self.first, self.last = self._connection.execute(f"SELECT first, last FROM {SPAN}").fetchone()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def close(self) -> None:
+        self._connection.close()
+
+    @property
+    def row_count(self) -> int:
+        """Rows that may be committed."""
+        return sum(self._settled_rows.values())
+
+    def begin(self, world: World, sequence: int) -> None:
+        """From here on what happens in `world` is taken; up to `sequence` it has been, or is lost.
+
+        Nothing of a command that is in the archive is taken again: until then the world is only followed.
+        """
+        self._look(world)
+        if self.last == 0:
+            self.first, self.last = sequence + 1, sequence
+
+    def take(self, world: World, sequence: int) -> None:
+        """Take what the rings have got since the last call; `sequence` is that of the world's last command.
+
+        No ring has gone round since then, and no series of candles.
+        """
+        if sequence <= self.last:
+            self._look(world)
+            return
+        for table in RINGS:
+            news = self._news(world, table)
+            if len(news):
+                rows = archived.to_rows(table, news)
+                first = self._seen[table.name]
+                self._rows[table.name] += [(first + at, *row) for at, row in enumerate(rows)]
+                self._seen[table.name] += len(news)
+                if table is FILLS:
+                    self._traded |= {*news["market"].tolist()}
+        if self._traded:
+            self._take_candles(world)
+
+    def settle(self, sequence: int) -> None:
+        """What was taken so far, which is all of the commands up to `sequence`, is known to be right."""
+        self._settled = sequence
+        self._settled_rows = {name: len(rows) for name, rows in self._rows.items()}
+
+    def commit(self) -> None:
+        """Write what is settled. Raises sqlite3.Error."""
+        if self._settled <= self.last:
+            return
+        with self._transaction():
+            for table in TABLES:
+                if count := self._settled_rows[table.name]:
+                    self._connection.executemany(_insert(table), self._rows[table.name][:count])
+            self._connection.execute(f"UPDATE {SPAN} SET first = ?, last = ?", (self.first, self._settled))
+        self.last = self._settled
+        for name, count in self._settled_rows.items():
+            del self._rows[name][:count]
+        self._settled_rows = dict.fromkeys(self._rows, 0)
+
+    def sync(self) -> None:
+        """What was committed outlives the machine from here on."""
+        self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    # --- what there is to take ------------------------------------------------------------------------------
+
+    def _look(self, world: World) -> None:
+        """Pass over what the world holds by now."""
+        sections = sections_of(world)
+        for table in RINGS:
+            self._seen[table.name] = int(sections[table.ring][0]["tail"])
+        self._candles = world.candle_heads["count"].copy()
+
+    def _news(self, world: World, table: Table) -> np.ndarray:
+        sections = sections_of(world)
+        slots, seen, tail = (
+            sections[table.name], self._seen[table.name], int(sections[table.ring][0]["tail"]),
+        )  # fmt: skip
+        return slots[np.arange(seen, tail) % len(slots)]
+
+    def _take_candles(self, world: World) -> None:
+        """The candles that a trade has moved, as they are now; a later row takes the place of an earlier."""
+        kept = len(world.candles) // len(world.candle_heads)
+        for market in self._traded:
+            for series in range(market * INTERVALS, (market + 1) * INTERVALS):
+                begun = int(world.candle_heads[series]["count"])
+                numbers = np.arange(max(int(self._candles[series]) - 1, 0), begun)
+                moved = world.candles[series * kept + numbers % kept]
+                self._rows[CANDLES.name] += [(series, *row) for row in archived.to_rows(CANDLES, moved)]
+                self._candles[series] = begun
+        self._traded.clear()
+
+    # --- the file -------------------------------------------------------------------------------------------
+
+    def _transaction(self) -> "_Transaction":
+        return _Transaction(self._connection)
+
+    def _make_tables(self) -> None:
+        """Make what is not there; a field that is new since then is zero in the rows of before."""
+        run = self._connection.execute
+        run(f"CREATE TABLE IF NOT EXISTS {SPAN} (first INTEGER, last INTEGER)")
+        if run(f"SELECT count(*) FROM {SPAN}").fetchone() == (0,):
+            run(f"INSERT INTO {SPAN} VALUES (0, 0)")
+        for table in TABLES:
+            types = {name: _type(table, name) for name in archived.columns(table)}
+            named = ", ".join(f'"{name}" {kind}' for name, kind in types.items())
+            keys = ", ".join(table.keys)
+            rowid = "" if table.ring else " WITHOUT ROWID"
+            run(f"CREATE TABLE IF NOT EXISTS {table.name} ({named}, PRIMARY KEY ({keys})){rowid}")
+            held = {row[1] for row in run(f"PRAGMA table_info({table.name})")}
+            for name in types.keys() - held:
+                run(f'ALTER TABLE {table.name} ADD COLUMN "{name}" {types[name]}')
+            if table.ring:
+                of = f"{table.name} (account, {table.time})"
+                run(f"CREATE INDEX IF NOT EXISTS {table.name}_by_account ON {of}")
+
+
+class _Transaction:
+    """All of what is done within, or nothing."""
+
+    def __init__(self, connection: sqlite3.Connection):
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: type | None, *_: Any) -> None:
+        self._connection.execute("COMMIT" if kind is None else "ROLLBACK")
+
+
+def sections_of(world: World) -> dict[str, np.ndarray]:
+    """The rings of a world, by the names of their sections."""
+    return {**world.state.history._asdict(), "ledger_ring": world.ledger_ring, "ledger": world.ledger}
+
+
+def _type(table: Table, column: str) -> str:
+    if archived.is_bytes(table, column):
+        return f"BLOB NOT NULL DEFAULT x'{'00' * table.dtype[column].itemsize}'"
+    return "INTEGER NOT NULL DEFAULT 0"
+
+
+def _insert(table: Table) -> str:
+    verb = "INSERT" if table.ring else "INSERT OR REPLACE"
+    marks = ", ".join("?" * len(archived.columns(table)))
+    return f"{verb} INTO {table.name} ({archived.selected(table)}) VALUES ({marks})"

@@ -1,0 +1,78 @@
+"""The archive's tables: what a ring of the world forgets, kept by the position that it had in its ring.
+
+Each table is named as the section that it goes on from, and has a column for each field of its records, but
+for what only links a ring: so who reads a chain to its end in shared memory goes on here, at the position
+that the chain names, without a gap and without reading anything twice. A candle has no position; it has its
+series and its beginning. Bytes are BLOBs, all else are integers, as in the records.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from shm import layout
+
+FILE = "archive.sqlite"  # in the directory of an exchange
+LINKS = {"sequence", "account_prior", "bucket_prior", "cloid_prior"}
+POSITION = ("position", "i8")
+
+
+class Table(NamedTuple):
+    name: str
+    dtype: np.dtype  # of the records in shared memory
+    ring: str  # the ring's header; empty: there is none
+    time: str  # the column by which a user's rows are asked for
+    keys: tuple[str, ...] = ("position",)
+
+
+FILLS = Table("fills", layout.FILL, "fill_ring", "time_ms")
+CLOSED = Table("closed", layout.ENDED, "closed_ring", "time_ns")
+REJECTED = Table("rejected", layout.ENDED, "rejected_ring", "time_ns")
+LEDGER = Table("ledger", layout.LEDGER, "ledger_ring", "time_ms")
+CANDLES = Table("candles", layout.CANDLE, "", "start_ms", ("series", "start_ms"))
+RINGS = (FILLS, CLOSED, REJECTED, LEDGER)
+TABLES = (*RINGS, CANDLES)
+
+
+def kept(table: Table) -> list[str]:
+    """The fields of a record that are columns."""
+    return [name for name in table.dtype.names or () if name not in LINKS]
+
+
+def columns(table: Table) -> list[str]:
+    """The table's columns, in the order of its rows."""
+    return [*(key for key in table.keys if key not in (table.dtype.names or ())), *kept(table)]
+
+
+def is_bytes(table: Table, column: str) -> bool:
+    return column in (table.dtype.names or ()) and table.dtype[column].subdtype is not None
+
+
+def selected(table: Table) -> str:
+    """The columns as SQL names them: some are words of its own."""
+    return ", ".join(f'"{column}"' for column in columns(table))
+
+
+def to_rows(table: Table, records: np.ndarray) -> list[tuple]:
+    """The kept fields of records, as Python's own numbers and bytes."""
+    rows: list[tuple] = records.view(_seen(table)).tolist()
+    return rows
+
+
+def to_records(table: Table, rows: list[tuple]) -> np.ndarray:
+    """The records of rows in the form of `columns`. Their sequence is the position's; they link nothing."""
+    records = np.zeros(len(rows), table.dtype)
+    seen, before = records.view(_seen(table)), len(columns(table)) - len(kept(table))
+    for at, row in enumerate(rows):
+        seen[at] = row[before:]
+        if table.ring:
+            records["sequence"][at] = row[0] + 1
+    return records
+
+
+def _seen(table: Table) -> np.dtype:
+    """The records' own memory, with its columns alone, and bytes whole."""
+    dtype, names = table.dtype, kept(table)
+    formats = [f"V{dtype[name].itemsize}" if is_bytes(table, name) else dtype[name] for name in names]
+    offsets = [dtype.fields[name][1] for name in names]
+    return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": dtype.itemsize})
