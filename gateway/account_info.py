@@ -5,6 +5,7 @@ TWAP orders, vaults, referrals, builders' fees, spot. A user who was never seen 
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,12 @@ from gateway import exchange_schema as asked
 from gateway.accounts import Account
 from gateway.codec import encode as json
 from gateway.contracts import DAY_MS, usd
+from gateway.older import EVER, Wanted, chain, finished
 from gateway.world import Array, World
 from shm import layout
+from shm.archived import CLOSED, FILLS, LEDGER, REJECTED
 from shm.codes import Status
+from shm.constants import USER_FILLS_MAX
 
 HISTORY_MAX = 2000  # orders in one answer, as on the wire
 PERIODS_MS = {"day": DAY_MS, "week": 7 * DAY_MS, "month": 30 * DAY_MS, "allTime": None}
@@ -178,34 +182,86 @@ def _web_data(world: World, request: asked.WebDataInfo) -> bytes:
 
 
 def history(world: World, row: int) -> Array:
-    """An account's newest orders, each with its last word (ENDED[]), newest first."""
+    """An account's newest orders, each with its last word (ENDED[]), newest first; as far as rings go."""
+    return _newest(
+        [world.closed_of(row, HISTORY_MAX), world.rejected_of(row, HISTORY_MAX), _opened(world, row)]
+    )
+
+
+def _opened(world: World, row: int) -> Array:
+    """An account's open orders, newest first, in the form of those that have ended."""
     orders = world.orders_of(row)
     opened = np.zeros(len(orders), layout.ENDED)
     for field in ORDER_FIELDS:
         opened[field] = orders[field]
     opened["status"], opened["time_ns"] = Status.OPEN, orders["timestamp_ms"] * 1_000_000
-    found = np.concatenate(
-        [world.closed_of(row, HISTORY_MAX), world.rejected_of(row, HISTORY_MAX), opened[::-1]]
-    )
+    return opened[::-1]
+
+
+def _newest(parts: list[Array]) -> Array:
+    """Of orders that are newest first in each part, the newest of all."""
+    found = np.concatenate(parts)
     newest_first = np.argsort(-found["time_ns"], kind="stable")
     return found[newest_first[:HISTORY_MAX]]
 
 
 def _historical_orders(world: World, request: asked.HistoricalOrders) -> bytes:
     row = row_of(world, request.user)
-    return b"[%b]" % (b"" if row is None else world.ended_json(history(world, row)))
+    if row is None:
+        return b"[]"
+    closed, before_closed = chain(world, CLOSED, row, world.closed_of, HISTORY_MAX)
+    rejected, before_rejected = chain(world, REJECTED, row, world.rejected_of, HISTORY_MAX)
+    opened = _opened(world, row)
+    wanted = tuple(
+        Wanted(table, row, joint, HISTORY_MAX)
+        for table, joint, kept in ((CLOSED, before_closed, closed), (REJECTED, before_rejected, rejected))
+        if joint >= 0 and len(kept) < HISTORY_MAX
+    )
+
+    def finish(older: list[Array]) -> bytes:
+        of = {each.table.name: found for each, found in zip(wanted, older, strict=True)}
+        parts = (closed, of.get(CLOSED.name), rejected, of.get(REJECTED.name), opened)
+        return b"[%b]" % world.ended_json(_newest([part for part in parts if part is not None]))
+
+    return finished(wanted, finish)
+
+
+def _fills_by_time(world: World, request: schema.FillsByTime) -> bytes:
+    """Oldest first unless asked otherwise; of more than fit, those with which that order begins."""
+    row, until_ms = row_of(world, request.user), EVER if request.end_ms is None else request.end_ms
+    if row is None:
+        return b"[]"
+    newest_first = bool(request.newest_first)
+    kept, joint = chain(world, FILLS, row, world.fills, FILLS_SEARCHED)
+    recent = kept[(kept["time_ms"] >= request.start_ms) & (kept["time_ms"] <= until_ms)]
+    is_all = joint < 0 or (len(kept) > 0 and int(kept["time_ms"][-1]) < request.start_ms)
+    is_enough = newest_first and len(recent) >= USER_FILLS_MAX
+    more = Wanted(FILLS, row, joint, USER_FILLS_MAX, request.start_ms, until_ms, newest_first)
+
+    def finish(older: list[Array]) -> bytes:
+        fills = np.concatenate([recent, *older] if newest_first else [*older, recent[::-1]])
+        return b"[%b]" % world.fills_json(fills[:USER_FILLS_MAX])
+
+    return finished(() if is_all or is_enough else (more,), finish)
 
 
 def _ledger(world: World, request: asked.LedgerInfo) -> bytes:
     """Oldest first; of more than fit, the oldest, so that the next question begins where this answer ends."""
     row = row_of(world, request.user)
-    entries = np.zeros(0, layout.LEDGER) if row is None else accounts.ledger(world, row, accounts.LEDGER_KEPT)
-    times, wanted = entries["time_ms"], np.ones(len(entries), np.bool_)
-    if request.start_ms is not None:
-        wanted &= times >= request.start_ms
-    if request.end_ms is not None:
-        wanted &= times <= request.end_ms
-    return json([accounts.ledger_entry(entry) for entry in entries[wanted][::-1][: accounts.LEDGER_MAX]])
+    if row is None:
+        return b"[]"
+    since_ms = 0 if request.start_ms is None else request.start_ms
+    until_ms = EVER if request.end_ms is None else request.end_ms
+    kept, joint = chain(world, LEDGER, row, partial(accounts.ledger, world), accounts.LEDGER_KEPT)
+    recent = kept[(kept["time_ms"] >= since_ms) & (kept["time_ms"] <= until_ms)]
+    is_all = joint < 0 or (len(kept) > 0 and int(kept["time_ms"][-1]) < since_ms)
+    more = Wanted(LEDGER, row, joint, accounts.LEDGER_MAX, since_ms, until_ms, newest_first=False)
+
+    def finish(older: list[Array]) -> bytes:
+        entries = np.concatenate([*older, recent[::-1]])[: accounts.LEDGER_MAX]
+        return json([accounts.ledger_entry(entry) for entry in entries])
+
+    return finished(() if is_all else (more,), finish)
 
 
 def _candles(world: World, request: asked.CandleSnapshot) -> bytes:
@@ -234,6 +290,7 @@ _NONE, _NULL = _always(b"[]"), _always(b"null")
 
 ANSWERS: dict[type, Callable[[World, Any], bytes]] = {
     schema.ClearinghouseState: _state,
+    schema.FillsByTime: _fills_by_time,
     schema.MetaInfo: _meta,
     schema.MetaAndAssetCtxs: _meta_and_contexts,
     schema.AllPerpMetas: lambda world, request: json([contracts.meta(world)]),

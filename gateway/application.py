@@ -18,6 +18,7 @@ from gateway.fanout import Client
 from gateway.feed import Feed
 from gateway.http import TEXT, HttpAnswer, HttpRequest
 from gateway.info import Info
+from gateway.older import Elsewhere
 from gateway.session import Session, SessionLimits
 from gateway.world import World
 from gateway.ws import Connection
@@ -66,6 +67,8 @@ class Application:
             return _refused(errors.BAD_BODY)
         except NotNow:
             return _refused(errors.NOT_READY) if self._info.world is None else self._ask_again(body)
+        except Elsewhere as question:
+            return self._ask_archive(question)
 
     def open(self, connection: Connection) -> "Conversation":
         client = Client(connection, self._feed.fanout)
@@ -165,6 +168,21 @@ class Application:
         self._exchange.act(body, network_of(request.peer), None, reply)
         return answered.result() if answered.done() else answered
 
+    def _ask_archive(self, question: Elsewhere) -> HttpAnswer | Awaitable[HttpAnswer]:
+        """The rest of an answer comes from a disk."""
+        answered: asyncio.Future[HttpAnswer] = asyncio.get_running_loop().create_future()
+
+        def reply(given: bytes | None) -> None:
+            if not answered.done():  # the client may have gone
+                answered.set_result(_refused(errors.BUSY) if given is None else HttpAnswer(given))
+
+        assert self._info.older is not None
+        try:
+            self._info.older.ask(question, reply)
+        except NotNow:
+            return _refused(errors.BUSY)
+        return answered
+
     async def _ask_again(self, body: bytes) -> HttpAnswer:
         for _ in range(RETRIES_MAX):
             await asyncio.sleep(RETRY_SECONDS)
@@ -172,6 +190,9 @@ class Application:
                 return HttpAnswer(self._info.answer(body))
             except NotNow:
                 pass
+            except Elsewhere as question:
+                later = self._ask_archive(question)
+                return later if isinstance(later, HttpAnswer) else await later
         return _refused(errors.BUSY)
 
     def _health(self) -> bytes:

@@ -6,8 +6,10 @@ An interval without a trade has no candle. Raises NotNow when the engine was met
 import numpy as np
 
 from gateway.errors import NotNow
+from gateway.older import Wanted, finished
 from gateway.world import Array, World
 from shm import account_rows, layout
+from shm.archived import CANDLES
 from shm.codes import INTERVALS_MS
 
 CANDLES_MAX = 5000  # in one answer, as on the wire
@@ -53,4 +55,24 @@ def snapshot(world: World, coin: str, interval: str, start_ms: int, end_ms: int 
         return b"[]"
     until_ms = NEVER_MS if end_ms is None else end_ms
     found = read(world, market, interval, start_ms, until_ms, CANDLES_MAX)
-    return b"[%b]" % text(world, market, interval, found[::-1].copy())
+    row = series(market, interval)
+    oldest = _oldest(world, row)
+    is_all = len(found) == CANDLES_MAX or oldest is None or oldest <= start_ms
+    joint = int(found["start_ms"][-1]) if len(found) else oldest or 0
+    more = Wanted(CANDLES, row, joint, CANDLES_MAX - len(found), start_ms, until_ms)
+
+    def finish(older: list[Array]) -> bytes:
+        newest_first = np.concatenate([found, *older])
+        return b"[%b]" % text(world, market, interval, newest_first[::-1].copy())
+
+    return finished(() if is_all else (more,), finish)
+
+
+def _oldest(world: World, row: int) -> int | None:
+    """When the oldest candle of a series began that is still there; None: none was ever forgotten."""
+    arrays = world.arrays
+    kept, begun = (
+        len(arrays["candles"]) // len(arrays["candle_heads"]),
+        int(arrays["candle_heads"]["count"][row]),
+    )
+    return None if begun <= kept else int(arrays["candles"]["start_ms"][row * kept + begun % kept])

@@ -13,6 +13,7 @@ import numpy as np
 from gateway import account_info, channels, codec, encode, errors, schema
 from gateway.codec import encode as json
 from gateway.errors import NotNow, Refusal
+from gateway.older import Elsewhere, Older
 from gateway.world import Array, World, dex_of
 from shm import layout, rows
 from shm.codes import MarketKind
@@ -47,6 +48,7 @@ class Info:
 
     def __init__(self, meta: dict[str, Any] | None = None, spot_meta: dict[str, Any] | None = None):
         self.world: World | None = None
+        self.older: Older | None = None  # where an exchange keeps what its rings forget
         self._meta = meta
         self._spot_meta = spot_meta
         self._answers: dict[type, Callable[[World, Any], bytes]] = {
@@ -78,18 +80,35 @@ class Info:
             self._spot_meta = spot_meta
 
     def answer(self, body: bytes) -> bytes:
-        """Answer one request. Raises Refusal (the body is not one) and NotNow (ask again)."""
+        """Answer one request. Raises Refusal (the body is not one), NotNow (ask again) and Elsewhere."""
         return self._answer(codec.decode_info(body))
 
-    def post(self, body: bytes) -> tuple[str, bytes]:
-        """Answer one request that came over WebSocket: the kind of the response, and its payload."""
+    def post(self, body: bytes, reply: Callable[[str, bytes], None]) -> None:
+        """Answer one request that came over WebSocket, now or later: `reply` is called with the kind of the
+        response and its payload.
+        """
         try:
             request = codec.decode_info(body)
-            return "info", codec.info_payload(codec.tag(request), self._answer(request))
+            reply("info", codec.info_payload(codec.tag(request), self._answer(request)))
         except Refusal:
-            return "error", json(codec.http_text(errors.BAD_BODY))
+            reply("error", json(codec.http_text(errors.BAD_BODY)))
         except NotNow:
-            return "error", json(codec.http_text(errors.NOT_READY if self.world is None else errors.BUSY))
+            reply("error", json(codec.http_text(errors.NOT_READY if self.world is None else errors.BUSY)))
+        except Elsewhere as question:
+            self._post_later(codec.tag(request), question, reply)
+
+    def _post_later(self, kind: str, question: Elsewhere, reply: Callable[[str, bytes], None]) -> None:
+        def answered(answer: bytes | None) -> None:
+            if answer is None:
+                reply("error", json(codec.http_text(errors.BUSY)))
+            else:
+                reply("info", codec.info_payload(kind, answer))
+
+        assert self.older is not None
+        try:
+            self.older.ask(question, answered)
+        except NotNow:
+            answered(None)
 
     def _answer(self, request: schema.InfoRequest) -> bytes:
         if isinstance(request, schema.BookInfo):
@@ -100,7 +119,12 @@ class Info:
         answers = self._answers_of_exchange if self.world.is_exchange else self._answers
         if type(request) not in answers:
             raise Refusal(errors.BAD_BODY.message)
-        return answers[type(request)](self.world, request)
+        try:
+            return answers[type(request)](self.world, request)
+        except Elsewhere as question:
+            if self.older is not None:
+                raise
+            return question.without()
 
     # what there is to trade
 

@@ -31,6 +31,7 @@ import uvloop
 
 from gateway import door, encode, interest, signing
 from gateway.application import Application
+from gateway.archive import Archive
 from gateway.exchange import Exchange, ExchangeLimits
 from gateway.fanout import FanoutLimits
 from gateway.feed import Feed, FeedLimits
@@ -74,6 +75,7 @@ class Settings(msgspec.Struct, frozen=True):
     mode: Literal["follow", "exchange"] = "follow"
     sources: Annotated[str, msgspec.Meta(pattern=r"\A(a|b|ab|ba)\Z")] = signing.OURS
     durability: Literal["journaled", "memory"] = "memory"
+    archive: str | None = None  # a file: what an exchange's rings forget
     data: str | None = None
     meta: dict[str, Any] | None = None
     spot_meta: dict[str, Any] | None = None
@@ -133,6 +135,8 @@ class Server:
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._feed = Feed(limits.feed)
         self._info = Info(settings.meta, settings.spot_meta)
+        self._archive = Archive(settings.archive) if settings.archive is not None else None
+        self._info.older = self._archive
         self._exchange = _exchange(settings, limits.exchange)
         self._application = Application(
             self._feed, self._info, limits.session, time.monotonic_ns, time.time_ns, self._exchange
@@ -172,6 +176,8 @@ class Server:
             if self._ended.exception() is None:
                 await self._answer_the_last()
             await self._front.drain(DRAIN_SECONDS)
+            if self._archive is not None:
+                self._archive.close()
 
     # how it is told
 

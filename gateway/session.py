@@ -38,8 +38,8 @@ class Desk(Protocol):
 
 
 class Answers(Protocol):
-    def post(self, body: bytes) -> tuple[str, bytes]:
-        """Answer an info request over WebSocket: the kind of the response (info, error), and its payload."""
+    def post(self, body: bytes, reply: Callable[[str, bytes], None]) -> None:
+        """Answer an info request over WebSocket, now or later: the kind (info, error) and the payload."""
 
 
 class Orders(Protocol):
@@ -135,7 +135,8 @@ class Session:
     def _post(self, post: schema.Post) -> None:
         payload = bytes(post.request.payload)
         if isinstance(post.request, schema.PostInfo):
-            self._client.say(codec.post_answer(post.id, *self._answers.post(payload)))
+            self._posts += 1  # until it is answered, which is at once, unless a disk is asked
+            self._answers.post(payload, partial(self._informed, post.id))
         elif self._orders is None:
             refused = codec.refused_action(errors.NO_EXCHANGE)
             self._client.say(codec.post_answer(post.id, "action", refused))
@@ -158,6 +159,11 @@ class Session:
         if self._posts >= self._limits.posts_max:
             raise Refusal(errors.TOO_MANY_POSTS.format(id))
         self._posts += 1
+
+    def _informed(self, id: int, kind: str, payload: bytes) -> None:
+        self._posts -= 1
+        if not self._has_ended:
+            self._client.say(codec.post_answer(id, kind, payload))
 
     def _posted(self, id: int, given: bytes | Answer) -> None:
         self._posts -= 1

@@ -31,9 +31,10 @@ ORDER = {  # a module imports only what stands before it in its package; a new f
     "follow.records follow.scan follow.intern follow.events follow.decode follow.snapshot follow.parse "
     "follow.tail follow.join follow.bootstrap follow.meta follow.checkpoint follow.check follow.watch "
     "follow.follower follow.runner follow.__main__",
-    "gateway": "errors terms exchange_schema schema codec actions signing numbers encode world commands door "
-    "answers exchange interest candles contracts accounts account_info bound account_channels channels rings "
-    "fanout readers notices feed session info http accept ws application front server __main__",
+    "gateway": "errors terms exchange_schema schema codec actions signing numbers encode world older "
+    "commands door answers exchange interest candles contracts accounts account_info bound account_channels "
+    "channels rings fanout readers notices feed session info http accept ws archive application front server "
+    "__main__",
 }
 ONLY_IN = {  # a library, and the only files that may import it
     "Crypto": {"gateway/signing.py"},
@@ -44,15 +45,16 @@ ONLY_IN = {  # a library, and the only files that may import it
     "uvloop": {"gateway/server.py"},
 }
 PURE = {  # modules that know no clock, no chance, no outside world
-    "shm": "constants codes bulk units layout atomics seqlock spsc broadcast rows account_rows index",
+    "shm": "constants codes bulk units layout atomics seqlock spsc broadcast rows account_rows archived "
+    "index",
     "engine": "state book history publish apply image verify journal.record "
     "exchange.records exchange.state exchange.arithmetic exchange.outcomes exchange.signers exchange.prices "
     "exchange.money exchange.cloids exchange.matching exchange.markets exchange.ahead exchange.apply "
     "exchange.candles exchange.world exchange.project "
     "follow.records follow.scan follow.intern follow.events follow.decode follow.parse follow.join",
-    "gateway": "errors terms exchange_schema schema codec actions signing numbers encode world commands door "
-    "answers exchange interest candles contracts accounts account_info bound account_channels channels rings "
-    "fanout readers notices feed session info",
+    "gateway": "errors terms exchange_schema schema codec actions signing numbers encode world older "
+    "commands door answers exchange interest candles contracts accounts account_info bound account_channels "
+    "channels rings fanout readers notices feed session info",
 }
 OUTSIDE = {"asyncio", "os", "random", "secrets", "socket", "subprocess", "threading", "time"}
 

@@ -1,0 +1,92 @@
+"""What shared memory has forgotten, as a question to the archive, and how an answer goes on with it.
+
+An answer is made from the rings. Where a chain of them breaks off at an item that has been overwritten, its
+last link names the item that comes next: the archive goes on exactly there, with nothing between and nothing
+twice. It must have that very item; if it has not, because it is behind or began later, then it adds nothing,
+and the answer is what the rings hold. Candles are joined at the oldest that the ring still has.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from gateway.world import Array, World
+from shm import archived
+from shm.archived import CLOSED, FILLS, LEDGER, REJECTED, Table
+
+EVER = (1 << 63) - 1
+HEADS = {  # where the chain of an account begins: section and field
+    FILLS.name: ("accounts", "last_fill"),
+    CLOSED.name: ("accounts", "last_closed"),
+    REJECTED.name: ("accounts", "last_rejected"),
+    LEDGER.name: ("funds", "last_ledger"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Rows of one account (of one series of candles), as far as they are before the joint."""
+
+    table: Table
+    key: int  # row of the account; of the series
+    joint: int  # position of the item with which to go on; when the oldest known candle began
+    most: int
+    since: int = 0  # of the table's time, both included
+    until: int = EVER
+    newest_first: bool = True
+
+
+class Elsewhere(Exception):
+    """The answer needs rows of the archive: `finish` makes it of them, one array for each of `wanted`."""
+
+    def __init__(self, wanted: tuple[Wanted, ...], finish: Callable[[list[Array]], bytes]):
+        super().__init__()
+        self.wanted, self.finish = wanted, finish
+
+    def without(self) -> bytes:
+        """The answer without the archive."""
+        return self.finish([np.zeros(0, each.table.dtype) for each in self.wanted])
+
+
+class Older(Protocol):
+    """Who reads the archive (gateway.archive.Archive)."""
+
+    def ask(self, question: Elsewhere, reply: Callable[[bytes | None], None]) -> None:
+        """Call `reply` later with the answer; None: ask again. Raises NotNow."""
+
+
+def finished(wanted: tuple[Wanted, ...], finish: Callable[[list[Array]], bytes]) -> bytes:
+    """The answer, if it wants nothing more. Raises Elsewhere."""
+    if wanted:
+        raise Elsewhere(wanted, finish)
+    return finish([])
+
+
+def chain(
+    world: World, table: Table, row: int, read: Callable[[int, int], Array], most: int
+) -> tuple[Array, int]:
+    """An account's newest items, newest first, and the position at which their chain goes on; -1: nowhere.
+
+    read(row, most) reads the items.
+    """
+    section, field = HEADS[table.name]
+    link = int(world.arrays[section][field][row])  # before the items: what comes meanwhile is among them
+    items = read(row, most)
+    return items, (int(items["account_prior"][-1]) if len(items) else link) - 1
+
+
+def statement(wanted: Wanted) -> tuple[str, str, tuple[int, ...], tuple[int, ...]]:
+    """As SQL: whether the joint is there, and the rows; and the values of each."""
+    table, order = wanted.table, "DESC" if wanted.newest_first else "ASC"
+    owner, place = ("account", "position") if table.ring else table.keys
+    at = f"{owner} = ? AND {place}"
+    below = "<=" if table.ring else "<"
+    joint = f"SELECT 1 FROM {table.name} WHERE {at} = ?"
+    rows = (
+        f"SELECT {archived.selected(table)} FROM {table.name} WHERE {at} {below} ? "
+        f"AND {table.time} BETWEEN ? AND ? ORDER BY {table.time} {order}, {place} {order} LIMIT ?"
+    )
+    place_of = (wanted.key, wanted.joint)
+    return joint, rows, place_of, (*place_of, wanted.since, wanted.until, wanted.most)
