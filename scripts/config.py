@@ -94,6 +94,7 @@ class Exchange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     block_ms: Annotated[int, Meta(ge=1, le=1_000)] = 1  # the longest that a block may take to fill
     # journaled: nothing is seen or answered before its commands are on the disk. memory: lost with the engine
     durability: Literal["journaled", "memory"] = "journaled"
+    snapshot_seconds: Annotated[float, Meta(gt=0)] = 30.0  # between two, if anything has happened
     simulation: bool = True  # invented traders
     # The networks whose signatures are taken: b is the test network, a the public one. What is signed for a
     # network is good on every exchange that takes it.
@@ -197,6 +198,20 @@ class JournalSettings(Struct, frozen=True, kw_only=True):
         return msgspec.json.encode(self).decode()
 
 
+class ReplicaSettings(Struct, frozen=True, kw_only=True):
+    """For engine.replica."""
+
+    journal: str
+    snapshots: str
+    archive: str
+    capacity: ExchangeCapacity
+    rings: dict[str, int]
+    snapshot_seconds: float
+
+    def to_json(self) -> str:
+        return msgspec.json.encode(self).decode()
+
+
 class GatewaySettings(Struct, frozen=True, kw_only=True):
     host: str
     port: int
@@ -208,6 +223,7 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     mode: str  # "follow" or "exchange"
     sources: str
     durability: str
+    archive: str | None
     data: str
 
     def to_json(self) -> str:
@@ -354,28 +370,54 @@ def exchange_settings(
     """deposits: address -> 10**-USD_PLACES USD, of the first block. Raises Invalid."""
     is_kept = config.exchange.durability == "journaled"
     engine, _ = placed(config.cores, config.gateway.count, os.sched_getaffinity(0))
-    rings = ("names", "events", "trades", "fills", "closed", "rejected", "buckets")
     return ExchangeSettings(
         epoch=epoch,
         journal=str(journal_directory(config)) if is_kept else "",
-        snapshots=str(Path(config.data) / "snapshots") if is_kept else "",
+        snapshots=str(snapshot_directory(config)) if is_kept else "",
         suspect=suspect,
         markets=[_engine_market(market) for market in config.exchange.markets],
         deposits=deposits,
         block_ms=config.exchange.block_ms,
         capacity=config.exchange.capacity,
-        rings={name: getattr(config.capacity, name) for name in rings},
+        rings=_rings(config),
         wait=config.cores.wait,
         cpu=engine,
     )
+
+
+def _rings(config: Config) -> dict[str, int]:
+    """How much an exchange's world remembers of what has happened."""
+    names = ("names", "events", "trades", "fills", "closed", "rejected", "buckets")
+    return {name: getattr(config.capacity, name) for name in names}
 
 
 def journal_directory(config: Config) -> Path:
     return Path(config.data) / "journal"
 
 
+def snapshot_directory(config: Config) -> Path:
+    return Path(config.data) / "snapshots"
+
+
+def archive_file(config: Config) -> Path:
+    from shm import archived  # numpy comes with it, which --help need not wait for
+
+    return Path(config.data) / archived.FILE
+
+
 def journal_settings(config: Config, *, epoch: int) -> JournalSettings:
     return JournalSettings(epoch=epoch, data=str(journal_directory(config)))
+
+
+def replica_settings(config: Config) -> ReplicaSettings:
+    return ReplicaSettings(
+        journal=str(journal_directory(config)),
+        snapshots=str(snapshot_directory(config)),
+        archive=str(archive_file(config)),
+        capacity=config.exchange.capacity,
+        rings=_rings(config),
+        snapshot_seconds=config.exchange.snapshot_seconds,
+    )
 
 
 def _engine_market(market: Market) -> dict[str, str | int]:
@@ -402,6 +444,7 @@ def _engine_market(market: Market) -> dict[str, str | int]:
 
 def gateway_settings(config: Config, *, index: int, port: int, mode: str) -> GatewaySettings:
     """port: the one that was reserved, which is never 0."""
+    has_archive = mode == "exchange" and config.exchange.durability == "journaled"
     _, gateways = placed(config.cores, config.gateway.count, os.sched_getaffinity(0))
     return GatewaySettings(
         host=config.gateway.host,
@@ -414,6 +457,7 @@ def gateway_settings(config: Config, *, index: int, port: int, mode: str) -> Gat
         mode=mode,
         sources=config.exchange.sources,
         durability=config.exchange.durability,
+        archive=str(archive_file(config)) if has_archive else None,
         data=config.data,
     )
 

@@ -15,6 +15,7 @@ OURS = Programs(
     engine=("-m", "engine.exchange"),
     simulation=("-m", "scripts.simulated_exchange"),
     journaler=("-m", "engine.journal"),
+    replica=("-m", "engine.replica"),
 )
 SOURCES = {
     "memory": "an exchange in memory: an engine that is restarted begins an empty one",
@@ -45,6 +46,9 @@ def plan(config: Config, mine: Instance, port: int, programs: Programs = OURS) -
         settings = configuration.journal_settings(config, epoch=epoch)
         return [*programs.journaler, "--settings", settings.to_json()]
 
+    def replica() -> list[str]:
+        return [*programs.replica, "--settings", configuration.replica_settings(config).to_json()]
+
     def gateway(index: int) -> list[str]:
         settings = configuration.gateway_settings(config, index=index, port=port, mode="exchange")
         return [*programs.gateway, "--settings", settings.to_json()]
@@ -52,6 +56,7 @@ def plan(config: Config, mine: Instance, port: int, programs: Programs = OURS) -
     def simulation() -> list[str]:
         return [*programs.simulation, "--url", url, "--operator", str(mine.data / operator.NAME)]
 
+    is_kept = config.exchange.durability == "journaled"
     return Plan(
         engine=engine,
         gateway=gateway,
@@ -60,7 +65,8 @@ def plan(config: Config, mine: Instance, port: int, programs: Programs = OURS) -
         simulation_name="traders (simulated)",
         simulation_is_client=True,
         has_operator=True,
-        journaler=journaler if config.exchange.durability == "journaled" else None,
+        journaler=journaler if is_kept else None,
+        replica=replica if is_kept else None,
         source=SOURCES[config.exchange.durability],
         hint=first_order(mine.data / KEY, wallet.address, url, config.exchange.markets[0]),
     )

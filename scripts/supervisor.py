@@ -53,6 +53,7 @@ class Programs:
     simulation: Sequence[str]
     gateway: Sequence[str] = ("-m", "gateway")
     journaler: Sequence[str] = ()
+    replica: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Plan:
     gateways: int
     source: str  # where what is served comes from, for the screen
     journaler: Callable[[int], list[str]] | None = None  # of an epoch
+    replica: Arguments | None = None
     simulation: Arguments | None = None
     simulation_name: str = "simulation"
     simulation_is_client: bool = False  # of the gateways; else it is what the engine reads from
@@ -152,6 +154,9 @@ class Supervisor:
             if plan.journaler
             else None
         )
+        self.replica = (
+            Role("replica", plan.replica, self._refuse, inherited=holders) if plan.replica else None
+        )
         self.gateways = [
             Role(
                 f"gateway {index}",
@@ -168,7 +173,7 @@ class Supervisor:
 
     @property
     def roles(self) -> list[Role]:
-        others = [role for role in (self.simulation, self.journaler) if role is not None]
+        others = [role for role in (self.simulation, self.journaler, self.replica) if role is not None]
         return [*others, self.engine, *self.gateways]
 
     async def run(self) -> None:

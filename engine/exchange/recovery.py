@@ -14,6 +14,7 @@ from engine.exchange import project, snapshot
 from engine.exchange.apply import apply_commands
 from engine.exchange.state import State
 from engine.exchange.world import World
+from engine.journal.disk import held
 from engine.journal.reader import Corrupt, Reader
 from shm.constants import COMMANDS_MAX
 
@@ -42,6 +43,13 @@ def recover(
 
     Raises Corrupt, Diverged, OSError.
     """
+    with held(journal):  # what follows the snapshot stays, whatever snapshots are taken meanwhile
+        return _recover(journal, snapshots, core, shown, until, suspect, told)
+
+
+def _recover(
+    journal: Path, snapshots: Path, core: State, shown: World, until: int, suspect: int, told: Told
+) -> Recovered:
     taken, complaints = snapshot.newest(snapshots, core, shown, until)
     heap = core.heap[0]
     began = int(heap["sequence"])

@@ -5,7 +5,10 @@ same descriptor: after a failed sync the kernel calls pages clean that the disk 
 """
 
 import errno
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -76,3 +79,20 @@ class Disk:
 
     def remove(self, path: Path) -> None:
         os.unlink(path)
+
+
+@contextmanager
+def held(directory: Path, alone: bool = False) -> Iterator[bool]:
+    """Hold a journal's directory; gives whether it is held. As long as anyone does, nothing is removed there.
+
+    alone  to remove something: not at all while others hold it; else it waits until that is done
+    """
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+            yield True
+        except BlockingIOError:
+            yield False
+    finally:
+        os.close(fd)

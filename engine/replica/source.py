@@ -1,19 +1,11 @@
-"""Where a replica's commands come from: today the journal on this machine's disk.
+"""Where a replica's commands come from: today the journal on this machine's disk."""
 
-Whoever reads a journal from a place that may be given up meanwhile holds the directory (`held`): as long as
-anyone does, nothing is removed.
-"""
-
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from engine.journal.disk import Disk
+from engine.journal.disk import Disk, held
 from engine.journal.reader import NOTHING, Reader, head_of, path_of, segments
 
 
@@ -56,24 +48,10 @@ class Journal:
 
     def forget(self, sequence: int) -> None:
         """Remove the segments that hold nothing later, oldest first, unless someone holds the directory."""
-        with held(self._directory, fcntl.LOCK_EX) as is_held:
+        with held(self._directory, alone=True) as is_held:
             numbers = segments(self._directory, self._disk) if is_held else []
             for segment, successor in zip(numbers, numbers[1:], strict=False):
                 head = head_of(self._directory, successor, self._disk)
                 if head is None or head.sequence > sequence + 1:
                     return
                 self._disk.remove(path_of(self._directory, segment))
-
-
-@contextmanager
-def held(directory: Path, how: int = fcntl.LOCK_SH) -> Iterator[bool]:
-    """Hold a directory without waiting for anyone; gives whether it is held."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        try:
-            fcntl.flock(fd, how | fcntl.LOCK_NB)
-            yield True
-        except BlockingIOError:
-            yield False
-    finally:
-        os.close(fd)

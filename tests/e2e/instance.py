@@ -226,6 +226,8 @@ def _role(process: psutil.Process) -> str | None:
         return f"gateway {json.loads(words[words.index('--settings') + 1])['index']}"
     if "engine.journal" in words:
         return "journaler"
+    if "engine.replica" in words:
+        return "replica"
     return "traders" if "scripts.simulated_exchange" in words else None
 
 

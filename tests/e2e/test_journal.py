@@ -6,6 +6,7 @@ became of all of them, and leads, applied again, to what every engine had known.
 
 import asyncio
 import os
+import shutil
 import signal
 import threading
 import time
@@ -19,6 +20,7 @@ import pytest
 from engine.exchange import recovery
 from engine.exchange.apply import apply_commands
 from engine.exchange.state import Capacity, allocate
+from engine.journal.disk import held
 from engine.journal.reader import Reader
 from scripts import trading_client
 from scripts.trading_client import Lost, Refused
@@ -30,11 +32,14 @@ from tests.e2e.load import MIDDLE, order
 
 pytestmark = pytest.mark.timeout(280)
 
-ROLES = ("engine", "journaler", "gateway 0", "supervisor")
+ROLES = ("engine", "journaler", "replica", "gateway 0", "supervisor")
 TRADERS, ORDERS_MAX = 6, 4
 ROUNDS, SOAK_ROUNDS = 1, 125
 CAPACITY = Capacity(orders=1 << 16, accounts=64)
 CONFIG = """
+[exchange]
+snapshot_seconds = 0.5
+
 [gateway.limits]
 actions_per_minute_max = 100_000_000
 messages_per_minute_max = 1_000_000
@@ -103,7 +108,8 @@ def exchange(tmp_path):
     config.write_text(CONFIG)
     with Exchange(tmp_path, "--config", str(config)) as exchange:
         assert exchange.health()["durability"] == "journaled"
-        yield exchange
+        with held(exchange.data / "journal"):  # `check` applies all of it
+            yield exchange
 
 
 def journaled(exchange):
@@ -194,6 +200,20 @@ def test_a_journaler_that_stands_still_lets_nothing_be_seen_and_its_end_loses_no
     check(exchange, said)
 
 
+def test_an_engine_begins_with_a_snapshot(exchange):
+    traders = Traders(exchange, seed=4)
+    exchange.wait(lambda: len(exchange.logged("snapshot")) >= 3, "snapshots")
+    exchange.kill("engine")
+    before = traders.accepted
+    exchange.wait(lambda: traders.accepted > before + 20, "orders that are accepted again")
+    said = traders.end()
+    made = exchange.logged("recovered")[-1]
+    assert made["snapshot"] > 0 and made["commands"] < made["sequence"]
+    assert not exchange.logged("diverged")
+    assert exchange.end() == 0
+    check(exchange, said)
+
+
 def test_an_exchange_comes_back_with_all_it_had_and_a_damaged_one_does_not(exchange):
     traders = Traders(exchange, seed=3)
     exchange.wait(lambda: traders.accepted > 50, "orders")
@@ -218,6 +238,7 @@ def test_an_exchange_comes_back_with_all_it_had_and_a_damaged_one_does_not(excha
     exchange.wait_until_serving()
     assert told() == before
     assert exchange.end() == 0
+    shutil.rmtree(exchange.data / "snapshots")  # what lies before one is not read again
     first = min((exchange.data / "journal").iterdir())
     damaged = bytearray(first.read_bytes())
     damaged[1000] ^= 1

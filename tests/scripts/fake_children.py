@@ -104,7 +104,7 @@ def introduce(fake, settings):
         if "corrupt" in fake.traits:
             sys.exit(65)
         fake.send({"kind": "journal", "sequence": 5}, [memory("journaler stats"), os.eventfd(0)])
-    else:
+    elif fake.role != "replica":
         fake.bell = os.eventfd(0)
         fake.send({"kind": "gateway", "pid": os.getpid()}, [memory(f"stats {settings['index']}"), fake.bell])
         fake.send({"kind": "ready", "port": settings["port"]})
@@ -149,7 +149,7 @@ def open_descriptors():
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("role", choices=["engine", "gateway", "simulation", "journaler"])
+    parser.add_argument("role", choices=["engine", "gateway", "simulation", "journaler", "replica"])
     for trait in TRAITS:
         parser.add_argument(f"--{trait}", action="append_const", dest="traits", const=trait, default=[])
     parser.add_argument("--settings", type=json.loads, default={})

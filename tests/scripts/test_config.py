@@ -172,5 +172,9 @@ def test_children_get_their_part_as_json():
         "mode": "follow",
         "sources": "b",
         "durability": "journaled",
+        "archive": None,
         "data": "/d",
     }
+    gateway = json.loads(config.gateway_settings(settings, index=0, port=77, mode="exchange").to_json())
+    replica = json.loads(config.replica_settings(settings).to_json())
+    assert gateway["archive"] == replica["archive"] == "/d/archive.sqlite"

@@ -26,9 +26,12 @@ FAKE = ("-m", "tests.scripts.fake_children")
 DEADLINE_SECONDS = 20
 
 
-def programs(data, engine=(), gateway=(), simulation=(), journaler=()):
+def programs(data, engine=(), gateway=(), simulation=(), journaler=(), replica=()):
     """Fake children at home in `data`; the arguments are traits, as "deaf"."""
-    flags = {"engine": engine, "gateway": gateway, "simulation": simulation, "journaler": journaler}
+    flags = {
+        "engine": engine, "gateway": gateway, "simulation": simulation, "journaler": journaler,
+        "replica": replica,
+    }  # fmt: skip
     return Programs(
         **{
             role: (*FAKE, role, "--home", str(data), *(f"--{trait}" for trait in traits))
@@ -402,11 +405,27 @@ def test_the_engine_and_the_keeper_of_its_journal_are_introduced_again_after_eit
             await run.until_told(3, "journaler", "heard", "journal")
             assert len(run.told("engine", "started")) == 2, "the engine goes on"
             settings = [
-                line["settings"]["epoch"] for line in run.told(what="started") if "gat" not in line["who"]
+                line["settings"]["epoch"]
+                for line in run.told(what="started")
+                if line["who"] in ("engine", "journaler")
             ]
             assert len({*settings}) == 4, "no epoch is given twice"
         ends = [line["who"] for line in run.told(what="terminated")]
         assert ends.index("engine") < ends.index("journaler")
+
+    asyncio.run(scenario())
+
+
+def test_a_replica_that_dies_is_started_again_and_hurts_nobody(tmp_path):
+    async def scenario():
+        async with running(tmp_path, purpose=exchange, durability="journaled") as run:
+            await run.settle()
+            (first,) = await run.until_told(1, "replica", "started")
+            assert first["settings"]["journal"] == run.told("engine", "started")[0]["settings"]["journal"]
+            os.kill(first["pid"], signal.SIGKILL)
+            await run.until_told(2, "replica", "started")
+            assert len(run.told("engine", "started")) == len(run.told("journaler", "started")) == 1
+            assert not run.told("gateway 0", "heard", "engine_lost")
 
     asyncio.run(scenario())
 

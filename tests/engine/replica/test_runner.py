@@ -18,7 +18,7 @@ from shm.codes import Command
 from tests.engine.replica.stream import RINGS, Pieces, rows, stream
 from tests.exchange.commands import ROOMY
 
-SEED = 6  # all rings go round
+SEED = 0  # all rings go round
 
 
 @pytest.fixture(scope="module")
@@ -277,8 +277,9 @@ def test_a_divergence_is_an_alarm_and_nothing_is_written_after_it(commands, tmp_
 
 
 def test_a_copy_that_applies_wrongly_is_found_in_the_next_block(commands, tmp_path, monkeypatch):
-    """One command of a thousand is left out, as by a bit of memory that has flipped."""
-    real, at = copies.apply_commands, int(commands["sequence"][len(commands) // 2])
+    """One order of hundreds is left out, as by a bit of memory that has flipped."""
+    orders = commands["sequence"][commands["kind"] == Command.ORDER]
+    real, at = copies.apply_commands, int(orders[len(orders) // 2])
 
     def crooked(state, rows, count):
         changed = rows.copy()

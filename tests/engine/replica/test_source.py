@@ -12,9 +12,10 @@ import time
 import numpy as np
 import pytest
 
+from engine.journal.disk import held
 from engine.journal.reader import segments
 from engine.journal.writer import Writer
-from engine.replica.source import Journal, held
+from engine.replica.source import Journal
 from shm import archived
 from tests.engine.replica.stream import RINGS, Pieces, rows, stream
 from tests.engine.replica.test_runner import SEED, ended, follow, runner
