@@ -22,7 +22,7 @@ from gateway.errors import NotNow
 from gateway.world import Array, World
 from shm import account_rows, layout, rows
 from shm.codes import Ledger
-from shm.constants import LEVERAGE_DEFAULT, PLACES, TRANSFER_PART, USD_PLACES
+from shm.constants import LEVERAGE_DEFAULT, PLACES, USD_PLACES
 from shm.layout import NO_ACCOUNT
 from shm.units import format_decimal
 
@@ -47,8 +47,6 @@ class Position(NamedTuple):
     isolated: int
     used: int
     realised: int
-    buys: int
-    sells: int
 
 
 assert Position._fields == layout.POSITION.names
@@ -74,56 +72,20 @@ class Held(NamedTuple):
     @property
     def maintenance(self) -> int:
         """The margin below which it would be liquidated."""
-        contract, tier = self.contract, 0
-        while tier + 1 < contract.tier_count and contract.tier_from[tier + 1] <= self.value:
-            tier += 1
-        return ceil_div(self.value, 2 * contract.tier_leverage[tier]) - contract.tier_deduction[tier]
-
-    @property
-    def exposure(self) -> int:
-        """What the position and the open orders of its worse side could come to."""
-        long, short = self.signed_value + self.position.buys, self.position.sells - self.signed_value
-        return max(long, short)
-
-    @property
-    def reserved(self) -> int:
-        """The margin that it takes of the account's own money: all, or if isolated that of its orders."""
-        margin = ceil_div(self.exposure, self.leverage)
-        return margin if self.position.is_cross else margin - ceil_div(self.value, self.leverage)
+        return ceil_div(self.value, 2 * self.contract.max_leverage)
 
 
 class Account(NamedTuple):
     """An account's rows of one moment."""
 
     funds: Any  # FUNDS
-    rows: list[Held]  # in the order of the markets, those with orders or nothing, too
+    held: list[Held]  # in the order of the markets
     now_ms: int  # of the last block
-
-    @property
-    def held(self) -> list[Held]:
-        """Where it has a position."""
-        return [row for row in self.rows if row.position.size]
 
     @property
     def value(self) -> int:
         """What it would have if all its positions were closed at the mark."""
-        return int(self.funds["cash"]) + sum(row.position.isolated + row.unrealised for row in self.rows)
-
-    @property
-    def cross_value(self) -> int:
-        """The same without isolated positions and what was put aside for them."""
-        return int(self.funds["cash"]) + sum(row.unrealised for row in self.rows if row.position.is_cross)
-
-    @property
-    def reserved(self) -> int:
-        """The margin of its positions and open orders, at the mark."""
-        return sum(row.reserved for row in self.rows)
-
-    @property
-    def withdrawable(self) -> int:
-        """What may leave it: a tenth of what it holds must stay."""
-        notional = sum(row.value for row in self.rows if row.position.is_cross)
-        return max(0, self.cross_value - max(self.reserved, ceil_div(notional, TRANSFER_PART)))
+        return int(self.funds["cash"]) + sum(held.position.isolated + held.unrealised for held in self.held)
 
 
 def ceil_div(amount: int, divisor: int) -> int:
@@ -144,7 +106,7 @@ def read(world: World, row: int) -> Account:
         raise NotNow
     positions = [Position(*item) for item in np.sort(out[:count], order="market").tolist()]
     world.learn()
-    return Account(funds[0], [hold(world, position) for position in positions], now_ms)
+    return Account(funds[0], [hold(world, position) for position in positions if position.size], now_ms)
 
 
 def hold(world: World, position: Position) -> Held:
@@ -218,13 +180,14 @@ def state_core(account: Account | None) -> dict[str, Any]:
     if account is None:
         nothing = _summary(0, [])
         return _state(nothing, nothing, 0, 0, [])
-    held = account.held
+    cash, held = int(account.funds["cash"]), account.held
     cross = [one for one in held if one.position.is_cross]
+    cross_value = cash + sum(one.position.isolated + one.unrealised for one in cross)
     return _state(
         _summary(account.value, held),
-        _summary(account.cross_value, cross),
+        _summary(cross_value, cross),
         sum(one.maintenance for one in cross),
-        account.withdrawable,
+        max(0, cash - int(account.funds["used"])),
         [{"type": "oneWay", "position": _position(one)} for one in held],
     )
 
@@ -300,14 +263,20 @@ def _return(held: Held) -> str:
 
 def tradable(world: World, row: int | None, market: int) -> dict[str, Any]:
     """activeAssetData without its user: how much the account may buy and sell at the mark, and its margin."""
-    account = None if row is None else read(world, row)
-    rows = account.rows if account else []
-    blank = Position(0, market, 0, 0, 1, *[0] * (len(Position._fields) - 5))
-    held = next((one for one in rows if one.position.market == market), None) or hold(world, blank)
-    mark, position = held.contract.mark, held.position
-    free = account.cross_value - account.reserved if account else 0
-    long, short = held.signed_value + position.buys, position.sells - held.signed_value
-    values = [openable(held, free, side, held.exposure) for side in (long, short)]
+    funds, open_value = np.zeros(1, layout.FUNDS), np.zeros(2, layout.WORD)
+    position = np.zeros(1, layout.POSITION)
+    position["market"], position["is_cross"] = market, 1
+    if row is not None:
+        arrays = world.arrays
+        tables = arrays["accounts"], arrays["funds"], arrays["positions"], arrays["orders"]
+        if account_rows.read_exposure(*tables, row, market, funds, position, open_value, TRIES) < 0:
+            raise NotNow
+    held = hold(world, Position(*position[0].tolist()))
+    mark, entry = held.contract.mark, held.position.entry
+    free = int(funds["cash"][0]) - int(funds["used"][0])
+    buys, sells = open_value.tolist()
+    long, short = entry + buys, sells - entry
+    values = [openable(held, free, side, max(long, short, 0)) for side in (long, short)]
     sizes = [value // mark for value in values]
     return {
         "coin": held.coin,
@@ -325,7 +294,7 @@ def openable(held: Held, free: int, side: int, most: int) -> int:
     most  of both sides: up to it an order takes no more margin
     """
     rate = max(held.contract.taker_rate, 0)
-    money = free + ceil_div(held.exposure, held.leverage) - 2  # the margin and the fee are both rounded up
+    money = free + held.position.used - 2  # the margin and the fee are both rounded up
     margined: int = (money * held.leverage - side) * RATE_UNIT // (RATE_UNIT + rate * held.leverage)
     return max(most - side, margined, 0)
 

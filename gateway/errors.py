@@ -127,7 +127,6 @@ REFUSALS = {  # what a client is told of each refusal of the engine; the gateway
     Code.ORDER_MARKET: "Unknown asset {asset}",
     Code.KILLED: "Trading is switched off for this account. asset={asset}",
     Code.CLOSED: "Trading is halted: only cancels are taken. asset={asset}",
-    Code.TIER: "Order would cause position to exceed margin tier limit at current leverage. asset={asset}",
     Code.INTEREST_FAST: "Order would increase open interest too quickly. asset={asset}",
     Code.INTEREST_FLIP: "Order would increase open interest while open interest is capped. asset={asset}",
     Code.TIER: "Order would exceed the largest position of this leverage. asset={asset}",

@@ -131,15 +131,6 @@ class Oracle(IntEnum):
     STOPPED = 3  # the market takes cancels alone until it is heard again
 
 
-class Method(IntEnum):
-    """How a position was taken from who could not keep it."""
-
-    NONE = 0
-    MARKET = 1  # sold on the book
-    BACKSTOP = 2  # the insurance account has it
-    DELEVERAGING = 3  # closed against who stood on the other side
-
-
 class Ask(IntEnum):
     """Bits of a command's `flags`."""
 
@@ -266,8 +257,6 @@ NAMES = (
     "Market", "Limit", "Stop Market", "Stop Limit", "Take Profit Market", "Take Profit Limit",
     "Open Long", "Open Short", "Close Long", "Close Short", "Long > Short", "Short > Long", "Buy", "Sell",
     "market", "backstop", "USDC",
-    "Liquidated Cross Long", "Liquidated Cross Short", "Liquidated Isolated Long",
-    "Liquidated Isolated Short", "Auto-Deleveraging",
 )  # fmt: skip
 
 assert [NAMES[status] for status in Status] == [

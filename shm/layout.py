@@ -324,7 +324,7 @@ CONTRACT = lines(  # 1 a market, under its bracket
 )
 FUNDS = record(  # 1 an account, under its bracket
     ("cash", "i8"),
-    ("used", "i8"),  # margin of positions and open orders, as the marks were when it was told
+    ("used", "i8"),  # margin of positions and open orders
     ("volume", "i8"),  # traded since ever
     ("fees", "i8"),  # paid since ever, less rebates
     ("realised", "i8"),  # by closing positions, before fees
@@ -349,11 +349,9 @@ POSITION = record(  # one account in one market, under the account's bracket
     ("is_cross", "i8"),
     ("size", "i8"),  # signed
     ("entry", "i8"),  # signed notional at which it was opened
-    ("isolated", "i8"),  # money set aside for it; less than nothing only while profit covers it
-    ("used", "i8"),  # margin of the position and its market's open orders, as the mark was when it was told
+    ("isolated", "i8"),  # money set aside for it
+    ("used", "i8"),  # margin of the position and its market's open orders
     ("realised", "i8"),
-    ("buys", "i8"),  # price x remaining of its market's open buys that are not reduce-only
-    ("sells", "i8"),
 )
 AGENT = record(  # who may trade for an account, under the account's bracket
     ("account", "i4"),

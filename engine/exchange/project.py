@@ -21,7 +21,6 @@ from shm.codes import (
     EventKind,
     Flag,
     MarketKind,
-    Method,
     Side,
     Stale,
     Status,
@@ -35,10 +34,6 @@ TYPE_MARKET = NAMES.index("Market")
 OPEN_LONG, OPEN_SHORT = NAMES.index("Open Long"), NAMES.index("Open Short")
 CLOSE_LONG, CLOSE_SHORT = NAMES.index("Close Long"), NAMES.index("Close Short")
 LONG_TO_SHORT, SHORT_TO_LONG = NAMES.index("Long > Short"), NAMES.index("Short > Long")
-METHOD_MARKET, METHOD_BACKSTOP = NAMES.index("market"), NAMES.index("backstop")
-LIQUIDATED_CROSS = NAMES.index("Liquidated Cross Long")  # the next row: short
-LIQUIDATED_ISOLATED = NAMES.index("Liquidated Isolated Long")
-DELEVERAGED = NAMES.index("Auto-Deleveraging")
 USDC = NAMES.index("USDC")
 MONEY_UNIT = 10 ** (PLACES - USD_PLACES)  # of a fill, in units of a ledger
 NO_TWAP = -1
@@ -215,14 +210,10 @@ def _on_filled(world, outcome):
     publish.touch_account(state, outcome.account)
     role = TAKER if outcome.flags & Flag.CROSSED else MAKER
     _fill(world, world.pair[role], outcome)
-    if outcome.code != Method.NONE:
-        _liquidates(world, world.pair[role], outcome)
     position = history.keep_fill(state, world.pair, role)
     event = _tell(world, EventKind.FILL, outcome)
     history.point(event, EventKind.FILL, world.pair[role], position, height, outcome.time_ns)
     state.rows.heap[0].fills += 1
-    if outcome.code > Method.MARKET:  # it has passed between two: no order, no trade
-        return
     if role == MAKER:
         _execute(world, outcome)
         return
@@ -268,27 +259,7 @@ def _fill(world, fill, outcome):
     fill.market, fill.account, fill.side = outcome.market, outcome.account, outcome.side
     fill.flags = outcome.flags & (FACTS | Flag.CROSSED)
     fill.direction = _direction(outcome.side, outcome.start, outcome.quantity)
-    fill.liquidation_price, fill.liquidation_method = 0, 0
-    clear_bytes(fill.liquidated)
     fill.fee_token = USDC
-
-
-@inner
-def _liquidates(world, fill, outcome):
-    """Say of a fill whose position was taken, and how."""
-    crossed = outcome.flags & Flag.CROSSED != 0
-    whose = outcome.account if crossed else outcome.other
-    copy_bytes(fill.liquidated, world.state.rows.accounts[whose].address)
-    fill.flags |= Flag.LIQUIDATION
-    fill.liquidation_price = world.contracts[outcome.market].mark
-    fill.liquidation_method = METHOD_MARKET if outcome.code == Method.MARKET else METHOD_BACKSTOP
-    if outcome.code == Method.DELEVERAGING:
-        fill.direction = DELEVERAGED
-    elif crossed:
-        row = world.position_rows[outcome.account * len(world.state.rows.markets) + outcome.market] - 1
-        is_cross = row == NO_SLOT or world.positions[row].is_cross
-        is_short = outcome.side == Side.BUY
-        fill.direction = (LIQUIDATED_CROSS if is_cross else LIQUIDATED_ISOLATED) + is_short
 
 
 @inner
@@ -467,7 +438,6 @@ def _on_position(world, outcome):
     position.leverage, position.is_cross = outcome.amount, outcome.fee
     position.size, position.entry, position.isolated = outcome.price, outcome.quantity, outcome.placed_ms
     position.used, position.realised = outcome.original, outcome.trade
-    position.buys, position.sells = outcome.order, outcome.start
 
 
 def warm() -> None:

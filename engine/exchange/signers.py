@@ -49,7 +49,6 @@ def make_account(state, address, master):
     account.first_order, account.last_order = NO_SLOT, NO_SLOT
     account.first_agent, account.master = NO_SLOT, master
     account.created_ms = state.heap[0].time_ns // 1_000_000
-    account.marks, account.funding_round = state.heap[0].marks, state.heap[0].funding_round
     copy_bytes(account.address, address)
     index.add_account(state.account_index, address, 0, row)
     account.signer = _add_signer(state, address, row)

@@ -36,7 +36,6 @@ class Engine:
         command = Command(sequence=self.sequence, time_ns=self.now_ms * 10**6, **fields)
         result = run(self.state, encode([command]))
         check_all(self.state)
-        self.raw = result.outcomes
         rows = [
             {"kind": Kind(row[0]), **dict(zip(FIELDS[row[0]].split(), row[HEAD:], strict=True))}
             for row in result.outcomes

@@ -9,7 +9,7 @@ from engine.exchange.records import Kind
 from engine.exchange.state import State, allocate
 from tests.exchange.commands import Step, Swarm
 from tests.exchange.interpreted import rows_for_kernels, state_for_kernels
-from tests.exchange.terms import FIELDS, HEAD, NO_TEXT, NOBODY, but_the_mark, encode, read_acks, read_outcomes
+from tests.exchange.terms import FIELDS, HEAD, MARKED, NO_TEXT, NOBODY, core, encode, read_acks, read_outcomes
 
 TOLD_ABSOLUTE = {Kind.FUNDS: -1, Kind.POSITION: slice(-2, None), Kind.MARKET: -1}  # where the subject stands
 BLANK = (NOBODY, NO_TEXT)
@@ -82,7 +82,9 @@ class Comparison:
             leverage = min(20, self.swarm.model.markets[row[-1]].max_leverage)
             before = (0, 0, 0, 0, 0, 0, leverage, 0, 1, *row[at])
         self._told[subject] = row[HEAD:]
-        return before is None or but_the_mark(row[0], before) != but_the_mark(row[0], row[HEAD:])
+        if "margin" in self.swarm.model.built:
+            return core(row[0], before) != core(row[0], row[HEAD:])
+        return before != row[HEAD:]
 
     def _first_difference(self, steps, news, acks) -> str:
         by_sequence = {}

@@ -11,19 +11,16 @@ from engine.exchange.records import NONCES_KEPT, Kind
 from engine.exchange.state import FEE_ADDRESS, INSURANCE_ADDRESS
 from shm.codes import Ack, Ask, Ledger, Refusal
 from shm.codes import Command as Kinds
-from tests.exchange.model_liquidation import Liquidations
-from tests.exchange.terms import NO_TEXT, Command, but_the_mark
-from tests.exchange.things import MICRO, PRICE_MAX, Account, Market, Order, Signer, ceil_div
+from tests.exchange import margin, until
+from tests.exchange.floor import Floor
+from tests.exchange.liquidation import Circle
+from tests.exchange.operating import Operator
+from tests.exchange.terms import NO_TEXT, Command
+from tests.exchange.things import Account, Refused, Signer, check_amount, check_room, plain
 
 DAY_MS = 86_400_000
 SUBS_MAX = SCHEDULES_A_DAY = 10
 OWNER_ONLY = {Kinds.USD_SEND, Kinds.APPROVE_AGENT, Kinds.CREATE_SUB, Kinds.SUB_TRANSFER}
-CANCELED, SELF_TRADE, REDUCE_ONLY, SCHEDULED, MARGIN = (
-    NAMES.index(text)
-    for text in (
-        "canceled", "selfTradeCanceled", "reduceOnlyCanceled", "scheduledCancel", "marginCanceled",
-    )
-)  # fmt: skip
 
 
 # Which of the rules of risk are in the engine, besides prices. A model of other rules runs alone.
@@ -31,28 +28,20 @@ ALL = ("margin", "funding", "liquidation")
 BUILT = ()
 
 
-class Model(Liquidations):
+class Model(Floor, Operator):
     """All of an exchange. `apply` is its only door; the rest is there to be looked at."""
 
     def __init__(self, capacity, built=BUILT):
         self.capacity, self.built = capacity, built
         self.rules = margin if "margin" in built else until
         self.markets, self.accounts, self.signers, self.open = [], {}, {}, {}
-        self.oids = self.height = self.trades = self.deposited = 0
+        self.oids = self.height = self.trades = 0
         self.told = {}  # (kind, account, market) -> the absolute row that was told last
-        self.outcomes = []
-        self.circle_left = self.circle_next = 0
-        self.is_stopped = False  # the taker under way could bear no more
+        self.outcomes, self.standing = [], {}
         self.action = None  # (code, signer, account) of the action under way
         self.is_killed, self.deposited = False, 0
         self.circle = Circle(self)
         self.sampled, self.hour = 0, None  # when premiums were last sampled, and funding paid
-
-    canceled = CANCELED
-
-    @staticmethod
-    def trade_name(oid):
-        return trade_id(oid, oid)
 
     def apply(self, command: Command):
         """Do it; return outcomes and ack in the terms of tests/exchange/terms.py, and how all stands."""
@@ -159,97 +148,6 @@ class Model(Liquidations):
             raise Refused(Refusal.NONCE_TOO_LOW)
         signer.nonces = sorted([*signer.nonces, nonce])[-NONCES_KEPT:]
 
-    # --- the operator's -------------------------------------------------------------------------------
-
-    def _add_market(self, c):
-        sound = 0 <= c.side <= 6 and 1 <= c.price <= PRICE_MAX and 1 <= c.amount <= LEVERAGE_MAX
-        if not sound or max(abs(c.quantity), abs(c.order)) > RATE_MAX:
-            raise Refused(Refusal.AMOUNT)
-        if len(self.markets) == self.capacity.markets:
-            raise Refused(Refusal.TABLE_FULL)
-        market = Market(len(self.markets), c.text, c.side, c.amount, c.quantity, c.order, c.price)
-        market.mark, market.mark_ms, market.tiers = c.price, self.now_ms, [(0, c.amount, 0)]
-        market.sound_mark = c.price
-        self.markets.append(market)
-        self._tell_market(self.markets[-1])
-
-    def _deposit(self, c):
-        _check_amount(c.amount)
-        account = self._account_for(c.other, c.amount)
-        self.deposited += c.amount
-        self._move(account, c.amount, Ledger.DEPOSIT, None)
-
-    def _withdraw(self, c):
-        _check_amount(c.amount)
-        account = self.accounts.get(c.other)
-        if account is None or c.amount > account.withdrawable():
-            raise Refused(Refusal.BALANCE)
-        self.deposited -= c.amount
-        self._move(account, -c.amount, Ledger.WITHDRAW, None)
-
-    def _end_block(self, c):
-        for account in list(self.accounts.values()):
-            if 0 < account.schedule_ms <= self.now_ms:
-                account.schedule_ms = 0
-                today = self.now_ms // DAY_MS
-                account.fired[today] = account.fired.get(today, 0) + 1
-                self._end_all(account, SCHEDULED)
-        for market in self.markets:
-            self._mark_itself(market)
-        self._go_round()
-        self.height += 1
-        for account in self.accounts.values():
-            self._tell_if_new(self._funds(account))
-        for account in self.accounts.values():
-            for number, used in account.margins().items():
-                self._tell_if_new(self._position(account, self.markets[number], used))
-        for market in self.markets:
-            self._tell_if_new(self._contract(market))
-        self._tell(Kind.BLOCK, self.height, c.sequence)
-
-    def _mark_itself(self, market):
-        mark = max(1, min(market.reference, INTEREST_VALUE_MAX // max(market.interest, 1)))
-        if mark != market.mark and self.now_ms - market.mark_ms >= MARK_MS:
-            market.mark, market.mark_ms = mark, self.now_ms
-            self._make_circle_due()
-            self._tell(Kind.PRICES, 0, mark, 0, 0, 0, 0, 0, 0, 0, market.number)
-
-    def _tell_if_new(self, row):
-        kind, subject, fields, default = row
-        before = self.told.get((kind, subject), default)
-        if before is None or but_the_mark(kind, before) != but_the_mark(kind, fields):
-            self._tell_absolute(row)
-
-    def _tell_absolute(self, row):
-        kind, subject, fields, _ = row
-        self.told[kind, subject] = fields
-        self._tell(kind, *fields)
-
-    def _tell_market(self, market):
-        self._tell_absolute(self._contract(market))
-
-    def _contract(self, m):
-        fields = (m.size_decimals, m.reference, m.interest, m.maker_rate, m.taker_rate, m.max_leverage)
-        return Kind.MARKET, m.number, (*fields, 0, 800, 0, m.name, 6000, 0, 0, m.number), None
-
-    def _funds(self, a):
-        fields = (a.actions, a.cash, a.used(), a.volume, a.schedule_ms, a.deposited, a.realised)
-        return (
-            Kind.FUNDS,
-            a.row,
-            (*fields, a.created_ms, a.fees, a.name, a.master.row if a.master else -1, 0, a.row),
-            None,
-        )
-
-    def _position(self, account, market, used):
-        p = account.position(market)
-        orders = [o for o in account.orders.values() if o.market is market and not o.reduce]
-        buys, sells = (sum(o.price * o.quantity for o in orders if o.side == side) for side in Side)
-        row = (buys, p.size, p.entry, used, p.isolated, p.realised, p.leverage, sells, int(p.is_cross))
-        default = (0, 0, 0, 0, 0, 0, min(20, market.max_leverage), 0, 1)
-        subject = (account.row, market.number)
-        return Kind.POSITION, subject, (*row, *subject), (*default, *subject)
-
     # --- accounts and their money ---------------------------------------------------------------------
 
     def _make_account(self, address, master=None, name=NO_TEXT):
@@ -283,7 +181,7 @@ class Model(Liquidations):
         check_amount(c.amount)
         if c.other == account.address:
             raise Refused(Refusal.AMOUNT)
-        if c.amount > account.withdrawable():
+        if c.amount > self.whole(account).withdrawable:
             raise Refused(Refusal.BALANCE)
         taker = self._account_for(c.other, c.amount)
         self._transfer(account, taker, c.amount, Ledger.SEND)
@@ -294,7 +192,7 @@ class Model(Liquidations):
             raise Refused(Refusal.SUB_UNKNOWN)
         check_amount(c.amount)
         giver, taker = (account, sub) if c.flags & Ask.IS_DEPOSIT else (sub, account)
-        if c.amount > giver.withdrawable():
+        if c.amount > self.whole(giver).withdrawable:
             raise Refused(Refusal.BALANCE)
         check_room(taker, c.amount)
         self._transfer(giver, taker, c.amount, Ledger.SUB_TRANSFER)
@@ -360,290 +258,20 @@ class Model(Liquidations):
             raise Refused(Refusal.LEVERAGE_VALUE)
         if position.size != 0 and position.is_cross != is_cross:
             raise Refused(Refusal.LEVERAGE_SWITCH)
-        before, old, moved = account.margins()[market.number], position.leverage, 0
-        if not position.is_cross and position.size != 0 and c.amount < old:
-            moved = max(0, ceil_div(abs(position.value), c.amount) - position.bucket)
-        position.leverage = c.amount
-        rises = account.margins()[market.number] > before or moved > 0
-        if rises and account.free() - moved < 0:
-            position.leverage = old
+        bears, moved = self.rules.bears_leverage(whole, market.number, c.amount)
+        if not bears:
             raise Refused(Refusal.LEVERAGE_MARGIN)
-        position.is_cross = is_cross
-        position.isolated += moved
+        position.leverage, position.is_cross = c.amount, is_cross
         account.cash -= moved
+        position.isolated += moved
 
     def _isolated_margin(self, c, account):
         market = self._market(c.market, Refusal.UNKNOWN_MARKET)
         position = account.position(market)
         if position.is_cross or position.size == 0:
             raise Refused(Refusal.NOT_ISOLATED)
-        _check_amount(abs(c.amount))
-        value = abs(position.value)
-        kept = max(ceil_div(value, position.leverage), ceil_div(value, 10))
-        if c.amount > account.free() if c.amount > 0 else position.bucket + c.amount < kept:
+        check_amount(abs(c.amount))
+        if not self.rules.bears_isolated(self.whole(account), market.number, c.amount):
             raise Refused(Refusal.BALANCE)
         account.cash -= c.amount
         position.isolated += c.amount
-
-    # --- orders ---------------------------------------------------------------------------------------
-
-    def _end(self, order, status, crossed=False):
-        """An open order is no more; or (`crossed`) what is left of one that never rested."""
-        if not crossed:
-            del self.open[order.oid], order.account.orders[order.oid]
-            del order.market.sides[order.side][order.oid]
-        self._tell(
-            Kind.ENDED, order.oid, order.price, order.quantity, order.original, order.placed_ms, order.text,
-            order.account.row, order.market.number, status, order.side,
-            order.flags + Flag.CROSSED * crossed, order.tif,
-        )  # fmt: skip
-
-    def _end_all(self, account, status):
-        for order in list(account.orders.values()):
-            self._end(order, status)
-
-    def _cancel_all(self, c, account):
-        self.filled = len(account.orders)
-        self._end_all(account, CANCELED)
-
-    def _find(self, account, c, by_cloid):
-        for order in account.orders.values():
-            if (order.cloid == c.of) if by_cloid else (order.oid == c.order):
-                return order
-        return None
-
-    def _cancel(self, c, account):
-        market = self._market(c.market, Refusal.ORDER_MARKET)
-        order = self._find(account, c, c.kind == Kinds.CANCEL_CLOID)
-        if order is None or order.market is not market:
-            raise Refused(Refusal.GONE)
-        self.oid = order.oid
-        self._end(order, CANCELED)
-
-    def _modify(self, c, account):
-        self._market(c.market, Refusal.ORDER_MARKET)
-        old = self._find(account, c, c.flags & Ask.BY_CLOID)
-        if old is None and not c.flags & Ask.ALWAYS_PLACE:
-            raise Refused(Refusal.MODIFY_GONE)
-        return self._order(c, account, old)
-
-    def _order(self, c, account, old=None):
-        """Place an order, in the place of `old` if there is one; return what its ack says."""
-        market = self._market(c.market, Refusal.ORDER_MARKET)
-        self.oids += 1
-        self.oid = self.oids
-        order = Order(
-            self.oid, account, market, c.side, c.price, c.quantity, c.quantity, self.now_ms, c.tif,
-            c.text if c.flags & Ask.HAS_CLOID else None, bool(c.flags & Ask.REDUCE_ONLY),
-        )  # fmt: skip
-        try:
-            self._judge(c, order, old)
-        except Refused as why:
-            return self._refuse(order, why)
-        if old is not None:
-            self._end(old, CANCELED)
-        self._match(order)
-        if order.quantity == 0:
-            self._end(order, Status.FILLED, crossed=True)
-            return Ack.FILLED
-        if order.tif in (Tif.GTC, Tif.ALO) and not self.is_stopped:
-            self.open[order.oid] = account.orders[order.oid] = market.sides[order.side][order.oid] = order
-            self._tell(
-                Kind.OPENED, order.oid, order.price, order.quantity, order.original, order.placed_ms,
-                order.text, account.row, market.number, order.side, order.flags, order.tif,
-            )  # fmt: skip
-            return Ack.RESTING
-        if self.filled == 0:
-            return self._refuse(order, Refused(Refusal.MARGIN if self.is_stopped else Refusal.IOC))
-        self._end(order, MARGIN if self.is_stopped else CANCELED, crossed=True)
-        return Ack.FILLED
-
-    def _refuse(self, order, why):
-        status = NAMES.index(REFUSED_AS.get(why.code, "rejected"))
-        self._tell(
-            Kind.REFUSED, order.oid, order.price, order.text, order.account.row, order.market.number,
-            status, order.side, order.flags, order.tif, why.code,
-        )  # fmt: skip
-        touch = [order.market.best(side) if why.code == Refusal.POST_ONLY else None for side in Side]
-        raise Refused(why.code, *(best.price if best else 0 for best in touch))
-
-    def _judge(self, c, order, old):
-        """Raise Refused if the order may not be placed; a reduce-only one is cut to what it can reduce."""
-        account, market, position = order.account, order.market, order.account.position(order.market)
-        if c.flags & Ask.IS_TRIGGER:
-            raise Refused(Refusal.TRIGGER)
-        if not 0 < order.quantity <= QUANTITY_MAX:
-            raise Refused(Refusal.SIZE)
-        if not market.is_legal(order.price):
-            raise Refused(Refusal.PRICE)
-        if order.price * order.quantity > market.value_max(order.tif):
-            raise Refused(Refusal.VALUE_MAX)
-        if order.reduce:
-            if position.size * order.sign >= 0:
-                raise Refused(Refusal.REDUCE_ONLY)
-            order.quantity = order.original = min(order.quantity, abs(position.size))
-        value = order.price * order.quantity
-        if value < VALUE_MIN and not (order.reduce and order.quantity == abs(position.size)):
-            raise Refused(Refusal.VALUE_MIN)
-        if not market.reference <= 5 * order.price <= 9 * market.reference:
-            raise Refused(Refusal.PRICE_FAR)
-        bid = market.best(Side.BUY)
-        dearest = max(order.price, market.mark, bid.price if bid else 0)
-        if not order.reduce and (market.interest + order.quantity) * dearest > INTEREST_VALUE_MAX:
-            raise Refused(Refusal.INTEREST_FAST)
-        others = [each for each in account.orders.values() if each is not old]
-        if order.tif in (Tif.GTC, Tif.ALO):
-            limit = min(5000, 1000 + account.volume // (5_000_000 * MICRO))
-            if len(others) >= (1000 if order.reduce else limit):
-                raise Refused(Refusal.OPEN_ORDERS)
-        if order.cloid is not None and any(each.cloid == order.cloid for each in others):
-            raise Refused(Refusal.CLOID)
-        if len(self.open) - (old is not None) >= self.capacity.orders:
-            raise Refused(Refusal.ORDERS_FULL)
-        self._judge_price(order, old)
-        if not order.reduce:
-            plus, number = (market, order.side, value), market.number
-            fee = ceil_div(value * max(market.taker_rate, 0), MICRO)
-            rises = account.margins(old, plus)[number] > account.margins()[number]
-            if rises and account.value() - account.used(old, plus) - fee < 0:
-                raise Refused(Refusal.MARGIN)
-
-    def _judge_price(self, order, old):
-        """Whether it may meet what is on the other side; `old` has left the book before that."""
-        sides = order.market.sides
-        if old is not None and (back := old.market.sides[old.side].pop(old.oid)):
-            try:
-                return self._judge_price(order, None)
-            finally:
-                old.market.sides[old.side][old.oid] = back
-        crosses = self._reached(order) is not None
-        if order.tif == Tif.ALO and crosses:
-            raise Refused(Refusal.POST_ONLY)
-        if order.tif == Tif.MARKET and not sides[1 - order.side]:
-            raise Refused(Refusal.LIQUIDITY)
-        if order.tif in (Tif.IOC, Tif.MARKET) and not crosses:
-            raise Refused(Refusal.IOC)
-        return None
-
-    def _reached(self, order):
-        """The order that this one would meet first, or None."""
-        best = order.market.best(1 - order.side)
-        limit = order.limit or order.price
-        return best if best and best.price * order.sign <= limit * order.sign else None
-
-    def _match(self, order):
-        self.is_stopped = False
-        while order.quantity > 0 and not self.is_stopped and (maker := self._reached(order)):
-            size = maker.account.position(order.market).size
-            closable = max(0, -maker.sign * size) if maker.reduce else maker.quantity
-            if maker.account is order.account:
-                self._end(maker, SELF_TRADE)
-            elif closable == 0:
-                self._end(maker, REDUCE_ONLY)
-            else:
-                self._trade(order, maker, min(order.quantity, maker.quantity, closable))
-
-    def _trade(self, taker, maker, quantity):
-        market, price = taker.market, maker.price
-        notional = price * quantity
-        fees = [ceil_div(notional * rate, MICRO) for rate in (market.maker_rate, market.taker_rate)]
-        fees[0] = max(fees[0], -fees[1])
-        buyer, seller = (taker, maker) if taker.side == Side.BUY else (maker, taker)
-        name = trade_id(buyer.oid, seller.oid)
-        if not _bears(maker, price, quantity, fees[0]):
-            return self._end(maker, MARGIN)
-        if not _bears(taker, price, quantity, fees[1]):
-            self.is_stopped = True
-            return None
-        longs = max(0, taker.account.position(market).size), max(0, maker.account.position(market).size)
-        for order, fee, other in ((maker, fees[0], taker), (taker, fees[1], maker)):
-            account, position = order.account, order.account.position(market)
-            start = position.size
-            pnl, out, _ = position.trade(order.sign, price, quantity, fee)
-            account.cash += out
-            account.volume += notional
-            account.fees += fee
-            account.realised += pnl
-            order.quantity -= quantity
-            order.start = start
-            self._tell(
-                Kind.FILLED, order.oid, price, quantity, order.quantity, order.placed_ms, name, pnl, start,
-                fee, order.text, account.row, market.number, other.account.row, order.side,
-                order.flags + Flag.CROSSED * (order is taker) + Flag.LIQUIDATION * (taker.method > 0),
-                order.quantity == 0, taker.method,
-            )  # fmt: skip
-        self.accounts[FEE_ADDRESS].cash += sum(fees)
-        market.interest -= sum(longs)
-        market.interest += sum(max(0, each.account.position(market).size) for each in (taker, maker))
-        market.reference = price
-        self.trades += 1
-        self.filled += quantity
-        self.notional += notional
-        if maker.quantity == 0:
-            del self.open[maker.oid], maker.account.orders[maker.oid], market.sides[maker.side][maker.oid]
-        for order in (maker, taker):
-            self._drop_reducing(order.account, market, order.start)
-        return None
-
-    def _drop_reducing(self, account, market, start):
-        """End the orders that can reduce no more, if the position was closed or turned round."""
-        size = account.position(market).size
-        if size == 0 or size * start < 0:
-            for order in list(account.orders.values()):
-                if order.market is market and order.reduce and size * order.sign >= 0:
-                    self._end(order, REDUCE_ONLY)
-
-
-def trade_id(buyer, seller):
-    """The name of the trade between two orders: fifty bits that look like chance."""
-    return _mix(_mix(buyer) ^ seller) % 2**50
-
-
-def _mix(key):
-    word = key * 0x9E3779B97F4A7C15 % 2**64
-    return (word ^ word >> 29) >> 1
-
-
-def _plain(field):
-    return int(field) if not isinstance(field, bytes) else field
-
-
-def _check_amount(amount):
-    if not 1 <= amount <= AMOUNT_MAX:
-        raise Refused(Refusal.AMOUNT)
-
-
-def _check_room(account, amount):
-    if account.cash + amount > CASH_MAX:
-        raise Refused(Refusal.AMOUNT)
-
-
-def _bears(order, price, quantity, fee):
-    """Whether the order's account may have this fill: as it would be then, tried out and taken back."""
-    account, position = order.account, order.account.position(order.market)
-    as_it_was = vars(position).copy(), account.cash, order.quantity
-    before, over = position.size, account.value() - account.maintenance()
-    over_aside = position.bucket - position.maintenance
-    _, out, closed = position.trade(order.sign, price, quantity, fee)
-    account.cash += out
-    order.quantity -= quantity
-    closes = abs(position.size) < abs(before) and position.size * before >= 0
-    if order.method:
-        aside = closed if position.size == 0 else position.bucket
-        fine = (account.value() if position.is_cross else aside) >= 0
-    elif closes and position.is_cross:
-        fine = account.value() - account.maintenance() >= min(0, over)
-    elif closes:
-        fine = (
-            closed >= 0
-            if position.size == 0
-            else position.bucket - position.maintenance >= min(0, over_aside)
-        )
-    else:
-        fine = account.free() >= 0
-        if not position.is_cross:
-            fine = fine and position.bucket >= position.maintenance
-            fine = fine and (closed >= 0 or position.size * before >= 0)
-    was, account.cash, order.quantity = as_it_was
-    vars(position).update(was)
-    return fine

@@ -28,8 +28,9 @@ SECONDS_MAX = 40  # of its processor, until a mutant is taken not to end; it nee
 LETTERS_MAX = 100  # of what is said of a mutant
 NONE = "the engine itself"
 BOOK = "engine.book"
-APPLY, CLOIDS, MARGIN, MATCHING, MONEY, SIGNERS = (
-    f"engine.exchange.{name}" for name in ("apply", "cloids", "margin", "matching", "money", "signers")
+APPLY, CLOIDS, MARKETS, MATCHING, MONEY, PRICES, SIGNERS = (
+    f"engine.exchange.{name}"
+    for name in ("apply", "cloids", "markets", "matching", "money", "prices", "signers")
 )
 
 
@@ -52,26 +53,24 @@ MUTANTS = {
     ),
     "fees that nobody gets": Mutant(MONEY, "state.accounts[FEE_ACCOUNT].cash += fee", "pass", unsound=True),
     "a closed part's share one too much": Mutant(
-        MARGIN, "closes, abs(size))\n", "closes, abs(size)) + (closes < abs(size))\n"
+        MONEY, "closes, abs(size))\n", "closes, abs(size)) + (closes < abs(size))\n"
     ),
-    "isolated money lost with its position": Mutant(
-        MARGIN, "out, isolated = isolated + out, 0", "isolated = 0", unsound=True
-    ),
+    "isolated money lost with its position": Mutant(MONEY, "account.cash += position.isolated", "pass"),
     "open interest of both sides": Mutant(
-        MARGIN, "max(size, 0) - max(position.size, 0)", "abs(size) - abs(position.size)", unsound=True
+        MONEY, "max(position.size, 0) - long_before", "abs(position.size) - abs(size)", unsound=True
     ),
-    "volume in lots": Mutant(MATCHING, "row.volume += notional", "row.volume += outcome.quantity"),
-    "shorts that need no margin": Mutant(MARGIN, "sells - value)\n", "sells)\n", unsound=True),
+    "volume in lots": Mutant(MONEY, "account.volume += price * quantity", "account.volume += quantity"),
+    "shorts that need no margin": Mutant(MONEY, "sells - entry, 0", "sells, 0", unsound=True),
     "margin that is not summed": Mutant(
-        MARGIN, "row.used += sign * margin\n", "row.used += max(sign, 0) * margin\n", unsound=True
+        MONEY, ".used += used - position.used", ".used += max(used - position.used, 0)", unsound=True
     ),
-    "less margin refused like more": Mutant(MARGIN, "after <= before or ", ""),
-    "a debt set aside": Mutant(MONEY, "amount < 0 and left < ", "amount < 0 and left < 0 * "),
+    "less margin refused like more": Mutant(MONEY, "used <= position.used or ", ""),
+    "a debt set aside": Mutant(MONEY, " or position.isolated + amount < 0", ""),
     "a sub-account that pays its master's deposit": Mutant(
         MONEY, "(account, sub) if is_deposit", "(account, sub) if not is_deposit"
     ),
     "leverage that margin does not hear of": Mutant(
-        MONEY, "margin.count(state, account, market, 1)", "pass", unsound=True
+        MONEY, "= leverage, is_isolated\n    reserve(", "= leverage, is_isolated\n    (", unsound=True
     ),
     "a price of six figures": Mutant(MATCHING, "price % step == 0", "True"),
     "a price far off": Mutant(
@@ -91,7 +90,7 @@ MUTANTS = {
         MATCHING, "_closable(state.positions[at].size, maker.side))\n", "maker.quantity)\n"
     ),
     "the taker's reduce-only orders forgotten": Mutant(
-        MATCHING, "    end_reducing(state, account, command.market)\n", ""
+        MATCHING, "    _end_reducing(state, account, command.market)\n", ""
     ),
     "reduce-only orders miscounted": Mutant(MATCHING, "reduce_count -= 1", "reduce_count -= 0", unsound=True),
     "a reference price that stands still": Mutant(

@@ -64,24 +64,13 @@ FIELDS = {  # of an outcome, by its kind: what it means by them stands in engine
     Kind.AGENT: "order placed_ms text address account done",
     Kind.FUNDS: "order price quantity original placed_ms trade amount start fee text other done account",
     Kind.POSITION: "order price quantity original placed_ms trade amount start fee account market",
-    Kind.RATE: "order price placed_ms trade amount market",
-    Kind.FUNDING: "order price quantity placed_ms trade amount account market",
-    Kind.LIQUIDATED: "price quantity amount account market code",
     Kind.BLOCK: "order price",
     Kind.RATE: "price trade amount order placed_ms market",
     Kind.FUNDING: "price quantity trade amount order placed_ms account market",
     Kind.LIQUIDATED: "price quantity amount account market code",
 }
-AT_THE_MARK = {Kind.FUNDS: "quantity", Kind.POSITION: "original"}  # it changes with the mark, untold
+MARKED = {Kind.FUNDS: 2, Kind.POSITION: 3}  # which of the fields changes with the mark, untold
 ACK_FIELDS = "request sequence order quantity notional gateway place count code outcome time_ms"
-
-
-def but_the_mark(kind: int, fields: tuple) -> tuple:
-    """An outcome's fields without the one that changes with the mark alone."""
-    if kind not in AT_THE_MARK:
-        return fields
-    at = FIELDS[kind].split().index(AT_THE_MARK[kind])
-    return fields[:at] + fields[at + 1 :]
 
 
 def with_bytes(dtype: np.dtype) -> np.dtype:

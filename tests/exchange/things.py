@@ -28,12 +28,23 @@ class Market:
     mark: int = 0
     mark_ms: int = 0
     sound_mark: int = 0
+    oracle: int = 0
+    external: int = 0
+    oracle_ms: int = 0
+    oracle_state: int = Oracle.NEVER
+    mode: int = Trading.OPEN
+    basis: Mean = field(default_factory=lambda: Mean(150_000))
+    smooth: Mean = field(default_factory=lambda: Mean(30_000))
+    premiums: list = field(default_factory=list)  # of the hour under way
+    premium: int = 0
+    impact_bid: int = 0
+    impact_ask: int = 0
+    interest_cap: int = 0
+    price_band: int = 800
+    mark_step: int = 0
+    impact_notional: int = 6000
     tiers: list = field(default_factory=list)  # (notional, leverage, deduction)
     sides: tuple = field(default_factory=lambda: ({}, {}))  # oid -> Order, buys and sells
-
-    def maintenance(self, notional):
-        _, leverage, deduction = [tier for tier in self.tiers if tier[0] <= notional][-1]
-        return ceil_div(notional, 2 * leverage) - deduction
 
     def value_max(self, tif):
         steps = ((25, 150), (20, 50), (10, 20), (0, 5))
@@ -66,8 +77,8 @@ class Order:
     cloid: bytes | None
     reduce: bool
     start: int = 0  # the account's position before its last fill
-    limit: int = 0  # how far it goes, if that is not its price
-    method: int = 0  # codes.Method, of one that nobody asked for
+    method: int = 0  # how it sells for its owner's lack of margin
+    is_stopped: bool = False  # its owner could not bear one more fill
 
     @property
     def sign(self):
@@ -92,50 +103,6 @@ class Position:
     isolated: int = 0
     realised: int = 0
 
-    @property
-    def value(self):
-        return self.size * self.market.mark
-
-    @property
-    def profit(self):
-        return self.value - self.entry
-
-    @property
-    def bucket(self):
-        return self.isolated + self.profit
-
-    @property
-    def maintenance(self):
-        return self.market.maintenance(abs(self.value))
-
-    def trade(self, sign, price, quantity, fee):
-        """Buy (+1) or sell; return the profit of what was closed, what cash gets, and gets by closing."""
-        pnl, before, close = 0, abs(self.size), 0
-        if self.size * sign < 0:
-            close = min(before, quantity)
-            part = toward_zero(self.entry * close, before)
-            pnl = -sign * price * close - part
-            self.size += sign * close
-            self.entry -= part
-            self.realised += pnl
-            quantity -= close
-        out = pnl - fee
-        if not self.is_cross and close > 0:
-            whole = self.isolated + out
-            if close < before:
-                out = max(0, max(self.isolated, 0) * close // before + out)
-            else:
-                out = whole
-            self.isolated = whole - out
-        closed = out
-        self.size += sign * quantity
-        self.entry += sign * price * quantity
-        if not self.is_cross and quantity > 0:
-            moved = ceil_div(price * quantity, self.leverage)
-            self.isolated += moved
-            out -= moved
-        return pnl, out, closed
-
 
 @dataclass
 class Account:
@@ -156,7 +123,6 @@ class Account:
     part_ms: int | None = None  # when a part of a large position was last sold for it, and in which block
     part_height: int = 0
     schedule_ms: int = 0
-    partial_ms: int = 0
     fired: dict = field(default_factory=dict)  # day -> scheduled cancels that fired on it
     orders: dict = field(default_factory=dict)  # oid -> Order, in the order in which they came to rest
     positions: dict = field(default_factory=dict)  # market number -> Position
@@ -165,46 +131,6 @@ class Account:
         if market.number not in self.positions:
             self.positions[market.number] = Position(market, min(20, market.max_leverage))
         return self.positions[market.number]
-
-    def exposures(self, without=None, plus=None):
-        """market -> the notional of its worse side; or as it would be less one order, or plus one."""
-        sums = {number: [0, 0] for number in self.positions}
-        for order in self.orders.values():
-            if not order.reduce and order is not without:
-                sums[order.market.number][order.side] += order.price * order.quantity
-        if plus:  # (market, side, value)
-            sums[plus[0].number][plus[1]] += plus[2]
-        values = {number: self.positions[number].value for number in sums}
-        return {number: max(values[number] + b, s - values[number]) for number, (b, s) in sums.items()}
-
-    def margins(self, without=None, plus=None):
-        """market -> the margin of its position and orders."""
-        exposures = self.exposures(without, plus)
-        return {n: ceil_div(exposure, self.positions[n].leverage) for n, exposure in exposures.items()}
-
-    def used(self, without=None, plus=None):
-        used = sum(self.margins(without, plus).values())
-        for position in self.positions.values():
-            if not position.is_cross:
-                used -= ceil_div(abs(position.value), position.leverage)
-        return used
-
-    @property
-    def cross(self):
-        return [position for position in self.positions.values() if position.is_cross]
-
-    def value(self):
-        return self.cash + sum(position.profit for position in self.cross)
-
-    def maintenance(self):
-        return sum(position.maintenance for position in self.cross)
-
-    def free(self):
-        return self.value() - self.used()
-
-    def withdrawable(self):
-        notional = sum(abs(position.value) for position in self.cross)
-        return self.value() - max(self.used(), ceil_div(notional, 10))
 
 
 @dataclass

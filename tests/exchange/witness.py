@@ -5,7 +5,7 @@ raises AssertionError at the first outcome that does not follow from those befor
 """
 
 from engine.exchange.records import Kind
-from shm.codes import Flag, Ledger, Method, Side, Status, Tif
+from shm.codes import Flag, Ledger, Side, Status, Tif
 from tests.exchange.invariants import mark_of
 from tests.exchange.terms import FIELDS, HEAD
 
@@ -65,8 +65,8 @@ class Witness:
 
     def _on_filled(self, told):
         maker = self.maker
-        if told["code"] > Method.MARKET:
-            self._pass(told)
+        if told["code"] in TAKEN:
+            self._on_taken(told)
             return
         if not told["flags"] & Flag.CROSSED:
             assert maker is None, "a trade has one maker"
@@ -90,20 +90,24 @@ class Witness:
             self._move(side)
         self.cash[0] = self.cash.get(0, 0) + maker["fee"] + told["fee"]
 
-    def _pass(self, told):
-        """One of two between whom a position passes without a trade: for no fee, and without an order."""
-        assert told["fee"] == 0 and told["flags"] & Flag.LIQUIDATION and told["order"] not in self.open
-        if self.maker is None:
-            assert not told["flags"] & Flag.CROSSED
-            self.maker = told
+    def _on_taken(self, told):
+        """One side of a position's way to another account, outside the book; who loses it is told last."""
+        assert told["fee"] == 0 and told["flags"] & Flag.LIQUIDATION, "no fee is taken for it"
+        account, market, size = told["account"], told["market"], told["start"]
+        if told["flags"] & Flag.CROSSED:
+            other, self.maker = self.maker, None
+            same = ("price", "quantity", "trade", "order", "market", "code")
+            assert [told[name] for name in same] == [other[name] for name in same]
+            assert told["side"] == 1 - other["side"] and told["account"] == other["other"] != other["account"]
+            self.taken.setdefault(account, set()).add(told["code"])
         else:
-            same = ("order", "price", "quantity", "trade", "market", "code")
-            assert [told[name] for name in same] == [self.maker[name] for name in same], "two sides of one"
-            assert told["side"] == 1 - self.maker["side"] and told["flags"] & Flag.CROSSED
-            size = self.sizes[told["account"], told["market"]]
-            sign = 1 if told["side"] == Side.SELL else -1
-            assert size * sign >= told["quantity"], "its owner only closes"
-            self.maker = None
+            self.maker = told
+            assert told["order"] not in self.open and told["order"] not in self.ended
+            self.ended.add(told["order"])
+        change = told["quantity"] if told["side"] == Side.BUY else -told["quantity"]
+        if told["flags"] & Flag.CROSSED or told["code"] == DELEVERAGED:
+            assert size * change < 0 and abs(change) <= abs(size), "it closes what is there, and no more"
+        assert size == self.sizes.get((account, market), 0), "nobody without a position has a part in it"
         self._move(told)
 
     def _fill_maker(self, told):
@@ -167,7 +171,7 @@ class Witness:
 
     def _on_money(self, told):
         self.cash[told["account"]] = self.cash.get(told["account"], 0) + told["amount"]
-        if told["code"] in (Ledger.SEND, Ledger.SUB_TRANSFER, Ledger.LIQUIDATION):
+        if told["code"] not in (Ledger.DEPOSIT, Ledger.WITHDRAW):
             self.sent += told["amount"]
             assert told["amount"] == self.sent or self.sent == 0, "what one gives the other gets"
         else:
@@ -203,17 +207,6 @@ class Witness:
 
     def _on_tier(self, told):
         assert told["market"] in self.rates and told["order"] > 0 and told["price"] > 0
-
-    def _on_rate(self, told):
-        assert told["order"] > 0 and told["price"] > 0
-
-    def _on_funding(self, told):
-        assert told["quantity"] == self.sizes[told["account"], told["market"]], "who holds it pays"
-        for account, amount in ((told["account"], told["amount"]), (1, -told["amount"])):
-            self.cash[account] = self.cash.get(account, 0) + amount
-
-    def _on_liquidated(self, told):
-        assert told["price"] < told["amount"], "nobody above the maintenance margin is liquidated"
 
     def _on_account(self, told):
         assert told["account"] not in self.cash or told["account"] == 0

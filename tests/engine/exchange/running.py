@@ -17,6 +17,7 @@ ROOM = {  # rings that keep all of a test's history
 }  # fmt: skip
 FUNDS = (
     "cash",
+    "used",
     "volume",
     "fees",
     "realised",
@@ -32,7 +33,7 @@ CONTRACT = (
     "interest_cap", "price_band", "mark_step", "impact_notional", "tier_count", "tier_from", "tier_leverage",
     "tier_deduction",
 )  # fmt: skip
-POSITION = ("size", "entry", "isolated", "realised", "buys", "sells")
+POSITION = ("size", "entry", "used", "isolated", "realised")
 
 
 class Running:

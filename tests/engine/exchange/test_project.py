@@ -408,14 +408,12 @@ def test_a_position_is_listed_once_and_is_as_it_was_told_last():
     shown = world.allocate(world.capacity_for(TINY, KEPT, names=128))
     show(shown, *start(), block(1))
     held = {"account": 1, "market": 0, "quantity": 500, "original": 25, "amount": 20, "fee": 1}
-    held |= {"order": 70, "start": 30}
     show(shown, outcome(Kind.POSITION, price=5, **held))
     assert shown.state.accounts[1]["sequence"] % 2 == 1
     show(shown, block(2), outcome(Kind.POSITION, price=-7, **held), block(3))
     assert shown.state.accounts[1]["sequence"] % 2 == 0 and shown.state.status[0]["position_count"] == 1
     row = shown.positions[shown.funds[1]["first_position"]]
     assert (row["size"], row["entry"], row["used"], row["leverage"], row["is_cross"]) == (-7, 500, 25, 20, 1)
-    assert (row["buys"], row["sells"]) == (70, 30)
 
 
 def test_a_side_without_room_for_a_level_is_doubted():
