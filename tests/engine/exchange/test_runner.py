@@ -2,6 +2,7 @@
 
 import os
 import socket
+import tempfile
 import threading
 import time
 from types import SimpleNamespace
@@ -40,7 +41,8 @@ class Running:
 
     def __init__(self, epoch=1, kept=False, **more):
         if kept:
-            more["journal"] = more["snapshots"] = "/nowhere"  # a journal that holds nothing yet
+            self.directory = tempfile.TemporaryDirectory()  # of a journal that holds nothing yet
+            more["journal"] = more["snapshots"] = self.directory.name
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.control.settimeout(START_SECONDS)
         deposits = {"0x" + RICH.hex(): MONEY}
