@@ -129,7 +129,7 @@ REFUSALS = {  # what a client is told of each refusal of the engine; the gateway
     Code.CLOSED: "Trading is halted: only cancels are taken. asset={asset}",
     Code.INTEREST_FAST: "Order would increase open interest too quickly. asset={asset}",
     Code.INTEREST_FLIP: "Order would increase open interest while open interest is capped. asset={asset}",
-    Code.TIER: "Order would exceed the largest position of this leverage. asset={asset}",
+    Code.TIER: "Order would cause position to exceed margin tier limit at current leverage. asset={asset}",
     Code.INTEREST_CAP: "Order would increase open interest while open interest is capped. asset={asset}",
 }
 assert REFUSALS.keys() == set(Code) - {Code.NONE}, "every refusal has its words"

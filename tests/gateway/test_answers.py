@@ -126,6 +126,7 @@ WORDS = {
     Code.INTEREST_FAST: "Order would increase open interest too quickly. asset=1",
     Code.INTEREST_FLIP: "Order would increase open interest while open interest is capped. asset=1",
     Code.INTEREST_CAP: "Order would increase open interest while open interest is capped. asset=1",
+    Code.TIER: "Order would cause position to exceed margin tier limit at current leverage. asset=1",
 }
 OF_ACTIONS = {
     Code.UNKNOWN_SIGNER: f"User or API Wallet 0x{'11' * 20} does not exist.",
