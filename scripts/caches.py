@@ -9,6 +9,7 @@ is the same: its text, that of all it imports of ours, directly or not, the comp
 import ast
 import hashlib
 import json
+import os
 import platform
 import shutil
 from collections.abc import Iterator
@@ -27,6 +28,12 @@ KEPT_SECONDS = 3600  # a younger cache may be that of a process which still comp
 def sources(root: Path) -> list[Path]:
     """All files whose text the machine code depends on, in a fixed order."""
     return [path for package in PACKAGES for path in sorted((root / package).rglob("*.py"))]
+
+
+def settle() -> None:
+    """Have this process, and those that it starts, use the cache of the checkout, if this is one."""
+    if (ROOT / "pyproject.toml").exists():  # a checkout, which has a place for compiled kernels
+        os.environ.setdefault("NUMBA_CACHE_DIR", str(directory()))
 
 
 def directory(root: Path = ROOT) -> Path:

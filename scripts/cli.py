@@ -5,13 +5,15 @@
     ringside withdraw ADDRESS AMOUNT            take it away
     ringside oracle COIN PRICE [...]            and what else its operator may say (operator_words.py)
     ringside feed --url URL | --file FILE       tell a running exchange its oracle's prices, from a source
+    ringside verify [DIR]                       look whether its journal is whole (journal_words.py)
     ringside follow --simulated                 a small simulated node, and ringside following it
     ringside follow --node-data DIR [...]       the logs of a node, live or recorded
     ringside config [the same options]          print the settings in effect, as a configuration file
 
 Exit codes: 0 ended by a signal, after everything was drained, or done; 1 a fault of ours, or the exchange has
-refused it; 2 settings that cannot be used; 75 something else has the port or the data directory, or they
-cannot be had, or nothing answers there: it may work later; 128 + signal: ended at once by a second one.
+refused it; 2 settings that cannot be used; 65 what an exchange has kept is damaged; 75 something else has the
+port or the data directory, or they cannot be had, or nothing answers there: it may work later; 128 + signal:
+ended at once by a second one.
 """
 
 import argparse
@@ -23,7 +25,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from scripts import caches, instance, operator_words
+from scripts import caches, instance, journal_words, operator_words
 from scripts import config as configuration
 from scripts.config import Config
 
@@ -43,6 +45,8 @@ def run(arguments: Sequence[str]) -> int:
     try:
         if given.command in operator_words.COMMANDS:
             return _operate(given)
+        if given.command in journal_words.COMMANDS:
+            return journal_words.run(given)
         if given.command == "feed":
             return _feed(given)
         config = configuration.load(given.config, sections_of(given))
@@ -131,6 +135,7 @@ def parser() -> argparse.ArgumentParser:
     _add_options(up)
     operator_words.add_parsers(commands, _add_places)
     _add_feed(commands.add_parser("feed", help="tell a running exchange its oracle's prices, from a source"))
+    journal_words.add_parsers(commands)
     follow = commands.add_parser("follow", help="rebuild the books from a node's logs, and serve them")
     config = commands.add_parser("config", help="print the settings in effect, as a configuration file")
     for command in (follow, config):

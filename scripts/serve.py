@@ -27,8 +27,7 @@ Prepare = Callable[[Instance, int], Plan]  # with the port that was reserved
 def run(config: Config, version: str, prepare: Prepare) -> int:
     """Run until a signal ends it; give the exit code (see cli). Raises instance.Busy, OSError."""
     os.umask(0o077)
-    if (caches.ROOT / "pyproject.toml").exists():  # a checkout, which has a place for compiled kernels
-        os.environ.setdefault("NUMBA_CACHE_DIR", str(caches.directory()))
+    caches.settle()
     mine = Instance(Path(config.data))
     try:
         with instance.reserve(config.gateway.host, config.gateway.port) as holder:

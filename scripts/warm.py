@@ -13,7 +13,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import TextIO
 
-from scripts import caches
+from scripts import caches, progress
 
 # A module with kernels defines `warm()`, which calls each entry point once, and has its line here: those that
 # take longest first, so that no processor waits at the end.
@@ -44,8 +44,6 @@ MODULES = [
     "shm.wait",
 ]
 
-BAR_CELLS = 24
-
 
 def compile_all(modules: list[str], out: TextIO, jobs: int = 1) -> None:
     """Call each module's `warm()`, in so many processes. Raises what one of them raises, after naming it."""
@@ -65,7 +63,7 @@ def compile_all(modules: list[str], out: TextIO, jobs: int = 1) -> None:
                 finished.result()
                 done += 1
                 show(done, len(modules), under_way[finished], out)
-    out.write("\r\x1b[K" if out.isatty() else "")
+    out.write(progress.CLEAR if out.isatty() else "")
     out.write(f"compiled {len(modules)} modules in {time.monotonic() - start:.0f} s\n")
 
 
@@ -77,9 +75,7 @@ def warm(name: str) -> None:
 def show(done: int, count: int, name: str, out: TextIO) -> None:
     """Say how far it is: a bar on a terminal, otherwise plain lines."""
     if out.isatty():
-        filled = BAR_CELLS * done // count
-        bar = "#" * filled + "." * (BAR_CELLS - filled)
-        out.write(f"\r\x1b[Kcompiling [{bar}] {done}/{count} {name}")
+        out.write(f"{progress.CLEAR}compiling {progress.bar(done, count)} {done}/{count} {name}")
     else:
         out.write(f"compiling {done}/{count} {name}\n")
     out.flush()

@@ -211,8 +211,22 @@ def _look(
             yield path, taken
 
 
+def examine(path: Path) -> Taken:
+    """Look at all of a file, of whatever capacity. Raises Refused, OSError."""
+    return _taken(_examined(path))
+
+
 def _read(path: Path, sections: dict[str, np.ndarray]) -> Taken:
-    """Look at all of a file. Raises Refused."""
+    """Look at all of a file that is to be loaded into these arrays. Raises Refused."""
+    header = _examined(path)
+    _agree("layout", bytes(header["layout"]).decode(), _layout(sections).decode())
+    for (name, array), (_, count) in zip(sections.items(), header["sections"], strict=False):
+        _agree(f"{name}: records", int(count), len(array))
+    return _taken(header)
+
+
+def _examined(path: Path) -> np.void:
+    """The header of a file that is as it was written. Raises Refused."""
     with open(path, "rb", buffering=0) as file:
         size, page = os.fstat(file.fileno()).st_size, file.read(PAGE)
         if len(page) < PAGE or size % WORD.itemsize:
@@ -221,12 +235,13 @@ def _read(path: Path, sections: dict[str, np.ndarray]) -> Taken:
         _agree("magic", bytes(header["magic"]), MAGIC)
         _agree("version", int(header["version"]), VERSION)
         _agree("header checksum", page[_CHECKSUM_AT:].hex(), _checksum(page[:_CHECKSUM_AT]).hex())
-        _agree("layout", bytes(header["layout"]).decode(), _layout(sections).decode())
-        for (name, array), (_, count) in zip(sections.items(), header["sections"], strict=False):
-            _agree(f"{name}: records", int(count), len(array))
         words = (size - PAGE) // WORD.itemsize
         _agree("words", words, int(header["body_words"]))
         _agree("checksum", _body(file), (words, int(header["body_checksum"])))
+    return header
+
+
+def _taken(header: np.void) -> Taken:
     return Taken(*(int(header[name]) for name in Taken._fields))
 
 

@@ -132,6 +132,11 @@ class Reader:
             given = self._given()
         return given
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """Segment and offset up to which it has read; a segment of 0: it has found none."""
+        return int(self._cursor["segment"][0]), int(self._cursor["offset"][0])
+
     def end(self) -> End:
         """Where the journal ends, when everything has been read. Raises Corrupt: it has lost something."""
         here = self._cursor[0]
