@@ -7,7 +7,9 @@ moment. What the commands lead to is not: `ringside replay` applies them.
 A write that was torn when the machine stopped is no damage: nobody was told of it.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,11 +67,24 @@ def _examine(directory: Path) -> tuple[list[Taken], list[str]]:
     return good, damages
 
 
+class Way:
+    """How far a reader is, in bytes of what there was at the beginning."""
+
+    def __init__(self, journal: Path):
+        self._numbers = reader.segments(journal, Disk())
+        sizes = [path_of(journal, number).stat().st_size for number in self._numbers]
+        self._begins = [0, *accumulate(sizes)]
+        self.total = self._begins[-1]
+
+    def done(self, place: tuple[int, int]) -> int:
+        segment, offset = place
+        return min(self._begins[bisect_left(self._numbers, segment)] + offset, self.total)
+
+
 def _read(
     journal: Path, snapshots: Path, numbers: list[int], good: list[Taken], damages: list[str], show: Shown
 ) -> Verdict:
-    begins = np.cumsum([0, *(path_of(journal, number).stat().st_size for number in numbers)])
-    total, first, commands, blocks, end = int(begins[-1]), 0, 0, 0, None
+    way, first, commands, blocks, end = Way(journal), 0, 0, 0, None
     waiting = sorted(good)  # snapshots whose moment is still to come
     reading: Reader | None = None
     try:
@@ -79,8 +94,7 @@ def _read(
             ends = piece[piece["kind"] == Command.END_BLOCK]
             commands, blocks = commands + len(piece), blocks + len(ends)
             waiting = _compare(waiting, ends)
-            segment, offset = reading.place
-            show(int(begins[min(segment - numbers[0], len(numbers))]) + offset, total)
+            show(way.done(reading.place), way.total)
         end = reading.end()
         _join(journal, snapshots, first, end, good)
     except Corrupt as corrupt:
@@ -88,7 +102,7 @@ def _read(
     finally:
         if reading is not None:
             reading.close()
-    return Verdict(first, commands, blocks, total, end, good, damages)
+    return Verdict(first, commands, blocks, way.total, end, good, damages)
 
 
 def _first(journal: Path, segment: int) -> int:

@@ -4,7 +4,7 @@ By the same `apply` as ever, and shown by the same `project`: what comes out is 
 nothing. Each END_BLOCK carries the digest that the engine had known; the first that differs ends it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,6 +73,16 @@ def replay(
     core: State, shown: World | None, commands: np.ndarray, told: Told = lambda sequence: None
 ) -> None:
     """Apply commands (COMMAND[], those that come next) and show what they did. Raises Diverged."""
+    for outcomes in applied(core, commands, told):
+        if shown is not None:
+            project.project(shown, outcomes, len(outcomes))
+
+
+def applied(core: State, commands: np.ndarray, told: Told = lambda sequence: None) -> Iterator[np.ndarray]:
+    """Apply commands (COMMAND[], those that come next); give the outcomes of a call before the next one.
+
+    Raises Diverged.
+    """
     heap, done = core.heap[0], 0
     while done < len(commands):
         told(int(commands["sequence"][done]))
@@ -84,8 +94,7 @@ def replay(
                 f"sequence {at} ends a block after one whose digest was {said & _WORD:016x}; "
                 f"found {int(heap['diverged_digest']) & _WORD:016x}"
             )
-        if shown is not None:
-            project.project(shown, core.outcomes, int(heap["outcomes"]))
+        yield core.outcomes[: int(heap["outcomes"])]
     told(0)
 
 
