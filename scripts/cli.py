@@ -7,6 +7,7 @@
     ringside feed --url URL | --file FILE       tell a running exchange its oracle's prices, from a source
     ringside verify [DIR]                       look whether its journal is whole (journal_words.py)
     ringside replay [DIR] [--account A] [...]   tell what happened
+    ringside export [DIR] --csv OUT             its archive as tables
     ringside follow --simulated                 a small simulated node, and ringside following it
     ringside follow --node-data DIR [...]       the logs of a node, live or recorded
     ringside config [the same options]          print the settings in effect, as a configuration file

@@ -1,7 +1,8 @@
-"""What one may ask of an exchange's files: is the journal whole, and what happened?
+"""What one may ask of an exchange's files: is the journal whole, what happened, and all of it as tables.
 
 ringside verify [DIR]    DIR: the data directory of an exchange, which may be running; or a journal
 ringside replay [DIR]    --since SEQ, --until SEQ, --account ADDRESS, --market COIN, --json
+    ringside export [DIR]    --csv OUT, --parquet OUT
 """
 
 import argparse
@@ -24,7 +25,7 @@ ADDRESS = re.compile(r"0x[0-9a-f]{40}")
 
 
 class Places(NamedTuple):
-    """Where the files of an exchange are."""
+    """Where the files of an exchange are that say what has happened."""
 
     journal: Path
     snapshots: Path
@@ -48,6 +49,11 @@ def add_parsers(commands: Any) -> None:
     add("--account", metavar="ADDRESS", help="what concerns this account alone")
     add("--market", metavar="COIN", help="what concerns this market alone")
     add("--json", action="store_true", help="a line of JSON each")
+    export = commands.add_parser("export", help="write what an exchange's archive holds as tables")
+    _add_places(export)
+    form = export.add_mutually_exclusive_group(required=True).add_argument
+    form("--csv", metavar="OUT", type=Path, help="a directory, for a CSV file of each table")
+    form("--parquet", metavar="OUT", type=Path, help="likewise for Parquet; needs pyarrow")
 
 
 def _add_places(command: argparse.ArgumentParser) -> None:
@@ -121,11 +127,25 @@ def _replay(given: argparse.Namespace, config: configuration.Config) -> int:
     return 0
 
 
+def _export(given: argparse.Namespace, config: configuration.Config) -> int:
+    from scripts import export
+
+    sink: type[export.Sink] = export.Csv if given.csv is not None else export.Parquet
+    out, archive = given.csv or given.parquet, configuration.archive_file(config)
+    bar = progress.Bar("writing", sys.stderr)
+    try:
+        counts = export.export(archive, out, sink, lambda done, total: bar.show(done, total, "rows"))
+    except export.Unusable as unusable:
+        raise configuration.Invalid(str(unusable)) from None
+    finally:
+        bar.clear()
+    print(f"{out}: {', '.join(f'{count:,} {name}' for name, count in counts.items())}")
+    return 0
+
+
 def _in_megabytes(bar: progress.Bar) -> Callable[[int, int], None]:
     return lambda done, total: bar.show(done // MEGABYTE, total // MEGABYTE, "MB")
 
 
-COMMANDS: dict[str, Callable[[argparse.Namespace, configuration.Config], int]] = {
-    "verify": _verify,
-    "replay": _replay,
-}
+Answer = Callable[[argparse.Namespace, configuration.Config], int]
+COMMANDS: dict[str, Answer] = {"verify": _verify, "replay": _replay, "export": _export}

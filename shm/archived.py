@@ -3,18 +3,22 @@
 Each table is named as the section that it goes on from, and has a column for each field of its records, but
 for what only links a ring: so who reads a chain to its end in shared memory goes on here, at the position
 that the chain names, without a gap and without reading anything twice. A candle has no position; it has its
-series and its beginning. Bytes are BLOBs, all else are integers, as in the records.
+series and its beginning; a market has its row. Bytes are BLOBs, all else are integers, as in the records.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
+from shm import constants as c
 from shm import layout
 
 FILE = "archive.sqlite"  # in the directory of an exchange
 LINKS = {"sequence", "account_prior", "bucket_prior", "cloid_prior"}
 POSITION = ("position", "i8")
+
+
+MARKET = layout.record(("name", "u1", c.MARKET_NAME_BYTES), ("size_decimals", "i8"))  # what its numbers mean
 
 
 class Table(NamedTuple):
@@ -30,8 +34,9 @@ CLOSED = Table("closed", layout.ENDED, "closed_ring", "time_ns")
 REJECTED = Table("rejected", layout.ENDED, "rejected_ring", "time_ns")
 LEDGER = Table("ledger", layout.LEDGER, "ledger_ring", "time_ms")
 CANDLES = Table("candles", layout.CANDLE, "", "start_ms", ("series", "start_ms"))
+MARKETS = Table("markets", MARKET, "", "", ("market",))
 RINGS = (FILLS, CLOSED, REJECTED, LEDGER)
-TABLES = (*RINGS, CANDLES)
+TABLES = (*RINGS, CANDLES, MARKETS)
 
 
 def kept(table: Table) -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 from engine.exchange.candles import INTERVALS
 from engine.exchange.world import World
 from shm import archived
-from shm.archived import CANDLES, FILLS, RINGS, TABLES, Table
+from shm.archived import CANDLES, FILLS, MARKET, MARKETS, RINGS, TABLES, Table
 
 SPAN = "span"  # one row: the sequences that the rows are of
 
@@ -29,6 +29,7 @@ class Archive:
         self._seen = dict.fromkeys((table.name for table in RINGS), 0)  # positions taken from each ring
         self._candles = np.zeros(0, np.int64)  # of each series, how many have been taken
         self._traded: set[int] = set()  # markets, since candles were taken
+        self._markets = 0  # that were taken
         self._connection = sqlite3.connect(path, isolation_level=None)
         try:
             self._connection.execute("PRAGMA journal_mode = WAL")
@@ -65,6 +66,7 @@ class Archive:
         if sequence <= self.last:
             self._look(world)
             return
+        self._take_markets(world)
         for table in RINGS:
             news = self._news(world, table)
             if len(news):
@@ -115,6 +117,16 @@ class Archive:
             sections[table.name], self._seen[table.name], int(sections[table.ring][0]["tail"]),
         )  # fmt: skip
         return slots[np.arange(seen, tail) % len(slots)]
+
+    def _take_markets(self, world: World) -> None:
+        """The markets that are new; after a start all of them, as they are."""
+        count = int(world.state.status[0]["market_count"])
+        for market in range(self._markets, count):
+            row = np.zeros(1, MARKET)
+            for name in MARKET.names:
+                row[name] = world.state.markets[market][name]
+            self._rows[MARKETS.name] += [(market, *archived.to_rows(MARKETS, row)[0])]
+        self._markets = count
 
     def _take_candles(self, world: World) -> None:
         """The candles that a trade has moved, as they are now; a later row takes the place of an earlier."""

@@ -1,0 +1,218 @@
+"""The archive as tables for research: for each of its tables a CSV or a Parquet file.
+
+What it holds as numbers is put into words: coins, addresses, sides, statuses. Amounts are exact decimals.
+All tables are of one moment, however long it takes to write them.
+"""
+
+import csv
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from shm import archived
+from shm.codes import INTERVALS_MS, NAMES, Flag, Ledger, Side
+from shm.constants import PERP_DECIMALS, PLACES, USD_PLACES
+
+ROWS = 50_000  # written at once
+Shown = Callable[[int, int], None]  # rows that were written, and all there are
+DIGITS = 30  # of a decimal column, PLACES of them behind the point: more than any amount needs
+
+
+class Unusable(Exception):
+    """What was asked for cannot be done here. The text is for the user."""
+
+
+class Market(NamedTuple):
+    name: str
+    size_decimals: int
+
+
+class Column(NamedTuple):
+    """name: in the file; source: the archive's column; how: an entry of READ."""
+
+    name: str
+    source: str
+    how: str
+
+
+Read = Callable[[Any, Market | None], Any]
+
+
+def _decimal(places: int) -> Read:
+    return lambda value, market: Decimal(value).scaleb(-places)
+
+
+def _coded(codes: Any) -> Read:
+    return lambda value, market: codes(value).name.lower()
+
+
+def _size(value: int, market: Market | None) -> Decimal | None:
+    return None if market is None else Decimal(value).scaleb(-market.size_decimals)
+
+
+def _price(value: int, market: Market | None) -> Decimal | None:
+    return None if market is None else Decimal(value).scaleb(market.size_decimals - PERP_DECIMALS)
+
+
+def _hex(value: bytes, market: Market | None) -> str | None:
+    return "0x" + value.hex() if any(value) else None
+
+
+READ: dict[str, tuple[str, Read]] = {  # the type of the column, and what makes its values
+    "integer": ("integer", lambda value, market: value),
+    "coin": ("text", lambda value, market: market and market.name),
+    "interval": ("text", lambda value, market: [*INTERVALS_MS][value % len(INTERVALS_MS)]),
+    "size": ("decimal", _size),
+    "price": ("decimal", _price),
+    "usd": ("decimal", _decimal(USD_PLACES)),
+    "fine": ("decimal", _decimal(PLACES)),
+    "hex": ("text", _hex),
+    "side": ("text", _coded(Side)),
+    "ledger": ("text", _coded(Ledger)),
+    "word": ("text", lambda value, market: NAMES[value]),
+    "role": ("text", lambda value, market: "taker" if value & Flag.CROSSED else "maker"),
+    "text": ("text", lambda value, market: value.rstrip(b"\0").decode("ascii", "replace")),
+}
+_ENDED = (
+    "position position integer, height height integer, time_ns time_ns integer, coin market coin, "
+    "user address hex, order order integer, side side side, status status word, price price price, "
+    "left quantity size, size original size, placed_ms timestamp_ms integer, tif tif word, "
+    "type order_type word, cloid cloid hex"
+)
+TABLES = {
+    archived.FILLS: "position position integer, height height integer, time_ms time_ms integer, "
+    "coin market coin, user address hex, order order integer, side side side, role flags role, "
+    "price price price, size quantity size, direction direction word, start_position start_position size, "
+    "closed_pnl closed_pnl fine, fee fee fine, builder_fee builder_fee fine, fee_token fee_token word, "
+    "trade trade integer, cloid cloid hex, hash hash hex",
+    archived.CLOSED: _ENDED,
+    archived.REJECTED: _ENDED,
+    archived.LEDGER: "position position integer, height height integer, time_ms time_ms integer, "
+    "user address hex, kind kind ledger, amount amount usd, other other hex, nonce nonce integer, "
+    "hash hash hex",
+    archived.CANDLES: "coin series coin, interval series interval, start_ms start_ms integer, "
+    "open open price, high high price, low low price, close close price, volume volume size, "
+    "notional notional usd, trades count integer",
+    archived.MARKETS: "market market integer, coin name text, size_decimals size_decimals integer",
+}
+
+
+class Sink(Protocol):
+    """Takes the rows of one table."""
+
+    def __init__(self, directory: Path, name: str, columns: list[Column]): ...
+    def write(self, rows: list[list[Any]]) -> None: ...
+    def close(self) -> None: ...
+
+
+class Csv:
+    """A header, then a line each. What is not there is empty."""
+
+    def __init__(self, directory: Path, name: str, columns: list[Column]):
+        self._file = open(directory / f"{name}.csv", "w", newline="")
+        self._writer = csv.writer(self._file)
+        self._writer.writerow([column.name for column in columns])
+
+    def write(self, rows: list[list[Any]]) -> None:
+        self._writer.writerows(
+            [f"{value:f}" if isinstance(value, Decimal) else value for value in row] for row in rows
+        )
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Parquet:
+    """Integers of 64 bits, texts, and decimals with PLACES places. Raises Unusable without pyarrow."""
+
+    def __init__(self, directory: Path, name: str, columns: list[Column]):
+        try:
+            import pyarrow
+            from pyarrow import parquet
+        except ImportError:
+            raise Unusable(
+                "Parquet needs pyarrow, which ringside itself does not: pip install --require-hashes "
+                "-r requirements-parquet.lock puts it in; or take --csv DIR"
+            ) from None
+        types = {
+            "integer": pyarrow.int64(),
+            "text": pyarrow.string(),
+            "decimal": pyarrow.decimal128(DIGITS, PLACES),
+        }
+        self._schema = pyarrow.schema([(column.name, types[READ[column.how][0]]) for column in columns])
+        self._arrow = pyarrow
+        self._writer = parquet.ParquetWriter(directory / f"{name}.parquet", self._schema)
+
+    def write(self, rows: list[list[Any]]) -> None:
+        kinds = (field.type for field in self._schema)
+        columns = [
+            self._arrow.array(of, kind) for of, kind in zip(zip(*rows, strict=True), kinds, strict=True)
+        ]
+        self._writer.write_batch(self._arrow.record_batch(columns, schema=self._schema))
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def export(archive: Path, directory: Path, sink: type[Sink], show: Shown) -> dict[str, int]:
+    """Write all tables; the rows of each. Raises Unusable, OSError."""
+    if not archive.is_file():
+        raise Unusable(f"there is no archive: {archive}")
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        with closing(
+            sqlite3.connect(f"file:{archive}?mode=ro", uri=True, isolation_level=None)
+        ) as connection:
+            connection.execute("BEGIN")
+            return _export(connection, directory, sink, show)
+    except sqlite3.Error as error:
+        raise Unusable(f"{archive}: {error}") from None
+
+
+def _export(connection: sqlite3.Connection, directory: Path, sink: type[Sink], show: Shown) -> dict[str, int]:
+    markets = _markets(connection)
+    counts = {
+        table.name: int(connection.execute(f"SELECT count(*) FROM {table.name}").fetchone()[0])
+        for table in TABLES
+    }
+    total, done = sum(counts.values()), 0
+    for table, words in TABLES.items():
+        columns = [Column(*word.split()) for word in words.split(", ")]
+        with closing(sink(directory, table.name, columns)) as out:
+            for rows in _rows(connection, table, columns, markets):
+                out.write(rows)
+                done += len(rows)
+                show(done, total)
+    return counts
+
+
+def _rows(
+    connection: sqlite3.Connection, table: archived.Table, columns: list[Column], markets: dict[int, Market]
+) -> Iterator[list[list[Any]]]:
+    """The rows as the file has them, some thousands at a time, in the order of the table's key."""
+    named = ", ".join(f'"{column.source}"' for column in columns)
+    of, share = _market_of(table)
+    found = connection.execute(f"SELECT {of}, {named} FROM {table.name} ORDER BY {', '.join(table.keys)}")
+    reads = [READ[column.how][1] for column in columns]
+    while taken := found.fetchmany(ROWS):
+        yield [
+            [read(value, markets.get(of // share)) for read, value in zip(reads, row, strict=True)]
+            for of, *row in taken
+        ]
+
+
+def _market_of(table: archived.Table) -> tuple[str, int]:
+    """The column that says a row's market, and by what it is to be divided."""
+    if table is archived.CANDLES:
+        return "series", len(INTERVALS_MS)
+    return ("market" if "market" in archived.columns(table) else "-1"), 1
+
+
+def _markets(connection: sqlite3.Connection) -> dict[int, Market]:
+    found = connection.execute(f"SELECT market, name, size_decimals FROM {archived.MARKETS.name}")
+    return {
+        row: Market(name.rstrip(b"\0").decode("ascii", "replace"), decimals) for row, name, decimals in found
+    }
