@@ -114,9 +114,9 @@ class Reader:
         self.sequence = sequence  # of the next command that `read` gives
         self.durable = 0  # the highest that the journal calls so, as far as it was read
         self._directory, self._only_durable, self._disk = directory, only_durable, disk or Disk()
-        self._buffer = np.zeros(BUFFER_BYTES, np.uint8)
+        self._buffer = np.empty(BUFFER_BYTES, np.uint8)
         self._headers, self._words = self._buffer.view(HEADER), self._buffer.view(np.uint64)
-        self._commands = np.zeros(COMMANDS_MAX, COMMAND)
+        self._commands = np.empty(COMMANDS_MAX, COMMAND)
         self._places = np.zeros(RECORDS_MAX, PLACE)
         self._cursor = np.zeros(1, CURSOR)
         self._cursor["sequence"] = sequence
@@ -275,7 +275,7 @@ class Reader:
             fd = self._disk.open(path_of(self._directory, segment))
         except FileNotFoundError:
             return -1
-        buffer, highest = np.zeros(BUFFER_BYTES, np.uint8), -1
+        buffer, highest = np.empty(BUFFER_BYTES, np.uint8), -1
         try:
             while size := self._disk.read(fd, buffer.data, offset):
                 found = record.highest_durable(buffer.view(HEADER), buffer.view(np.uint64), size)

@@ -120,7 +120,8 @@ class MemoryDisk:
     def crashed(self, calls, random):
         """What may be there after power was lost, when `calls` calls had been made."""
         done = self.calls[:calls]
-        synced_names = max((i for i, call in enumerate(done) if call[0] == "sync_directory"), default=-1)
+        last = {call[:2] if call[0] == "sync" else call[0]: i for i, call in enumerate(done)}
+        synced_names = last.get("sync_directory", -1)
         after = MemoryDisk()
         for i, call in enumerate(done):
             name, path, *more = call
@@ -130,8 +131,7 @@ class MemoryDisk:
             elif name == "remove" and is_safe:
                 after.files.pop(path, None)
             elif path in after.files:
-                synced = any(later[:2] == ("sync", path) for later in done[i + 1 :])
-                _lose(after.files[path], name, more, synced, random)
+                _lose(after.files[path], name, more, last.get(("sync", path), -1) > i, random)
         return after
 
 

@@ -78,23 +78,6 @@ def test_a_journal_on_a_real_disk_is_the_same(tmp_path):
     ]
 
 
-def test_every_place_where_the_file_may_end_is_a_prefix(disk, pytestconfig):
-    write(disk, *COUNTS).drop()
-    whole, end = bytes(disk.files[FIRST]), last_record(disk) + SECTOR
-    bounds = [SECTOR * n for n in range(end // SECTOR + 1)]
-    cuts = range(end + 1) if pytestconfig.getoption("--soak") else [
-        cut + near for cut in bounds for near in (-1, 0, 1, 130) if 0 <= cut + near <= end
-    ]  # fmt: skip
-    seen = set()
-    for cut in cuts:
-        disk.files[FIRST][:] = whole[:cut]
-        found, reader = everything(disk, only_durable=False)
-        assert same(found, 1, len(found))
-        reader.end()
-        seen.add(len(found))
-    assert seen == {0, 1, 4, 6, 11, 12}
-
-
 def test_the_last_record_is_torn_when_nothing_calls_it_durable(disk):
     write(disk, *COUNTS).drop()
     disk.files[FIRST][last_record(disk) + 200] ^= 1
@@ -120,38 +103,6 @@ def test_a_hole_of_zeros_is_damage(disk):
     assert len(found) == 0
     with pytest.raises(Corrupt, match="found zeros"):
         reader.end()
-
-
-def outcome(disk):
-    """What a recovery says: how many commands it has, or that it must not go on."""
-    try:
-        found, reader = everything(disk, only_durable=False)
-        assert same(found, 1, len(found)), "a wrong command"
-        reader.end()
-        return len(found)
-    except Corrupt:
-        return "corrupt"
-
-
-def test_every_flipped_bit_is_found_or_harmless(disk, pytestconfig):
-    writer = write(disk, *COUNTS, 30 if pytestconfig.getoption("--soak") else 1)
-    first_unsafe = last_record(disk)
-    written = writer.sequence - 1
-    last = written - (30 if pytestconfig.getoption("--soak") else 1)
-    writer.drop()
-    file = disk.files[FIRST]
-    del file[first_unsafe + record.length_of(30) :]  # what was never written takes time to look through
-    disk.files = {FIRST: file}
-    for at in range(0, first_unsafe, 1 if pytestconfig.getoption("--soak") else 37):
-        for bit in range(8):
-            file[at] ^= 1 << bit
-            assert outcome(disk) == "corrupt", (at, bit)
-            file[at] ^= 1 << bit
-    for at in range(first_unsafe, first_unsafe + SECTOR, 5):
-        file[at] ^= 1
-        assert outcome(disk) == last, at
-        file[at] ^= 1
-    assert outcome(disk) == written
 
 
 @pytest.mark.parametrize("damage", ["swapped", "repeated", "left out", "of an older time"])

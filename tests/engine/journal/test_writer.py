@@ -1,7 +1,6 @@
 """A writer goes on where the journal ends, never over what was durable, and never after a failure."""
 
 import errno
-from random import Random
 
 import pytest
 
@@ -134,27 +133,3 @@ def test_whichever_call_fails_nothing_that_was_durable_is_lost_and_a_new_writer_
         writer.close()
         assert same(everything(after)[0], 1, len(found) + 3), number
     assert failed > (5 if how == "short" else 25)
-
-
-def test_whenever_the_power_goes_nothing_that_was_durable_is_lost(pytestconfig):
-    disk, seen, at = MemoryDisk(), [0], []
-    writer = Writer(DIRECTORY, 1, disk, SMALLEST)
-    for count in (1, 8, 8000, 2, 8000, 3):
-        writer.write(commands(writer.sequence, count))
-        writer.sync()
-        seen.append(writer.durable)
-        at.append(len(disk.calls))
-        writer.make_spares()
-    writer.close()
-    random, torn = Random(5), 0
-    for _ in range(20_000 if pytestconfig.getoption("--soak") else 150):
-        calls = random.randrange(len(disk.calls) + 1)
-        after = disk.crashed(calls, random)
-        safe = seen[sum(calls >= done for done in at)]
-        found, reader = everything(after, only_durable=False)
-        assert same(found, 1, len(found)) and len(found) >= safe, calls
-        torn += reader.end().torn != ""
-        writer = write(after, 3, epoch=2)
-        writer.close()
-        assert same(everything(after)[0], 1, len(found) + 3)
-    assert torn > 0
