@@ -15,6 +15,7 @@ from numba import njit
 from engine.exchange import apply, state
 from engine.exchange.records import Kind
 from shm.codes import Ask, Command, Flag, Side, Tif
+from shm.kernel import inner
 from shm.layout import COMMAND, record
 
 ACCOUNTS = 2_000
@@ -122,12 +123,12 @@ def capacity_for(orders: int) -> state.Capacity:
     return state.Capacity(1, ACCOUNTS + 2, orders, 1 << 16, 1, 1 << 16, BLOCK)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def below(bound):
     return np.random.randint(0, bound)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def ask(maker, kind, account):
     """Begin the next command, of the account in row `account`, and return it."""
     maker.one.view(np.uint8)[:] = 0
@@ -145,7 +146,7 @@ def ask(maker, kind, account):
     return command
 
 
-@njit(cache=True, nogil=True)
+@inner
 def send(maker):
     """Stamp the command and apply it."""
     command, made = maker.one[0], maker.made[0]
@@ -157,7 +158,7 @@ def send(maker):
     maker.told[made] = maker.engine.heap[0].outcomes
 
 
-@njit(cache=True, nogil=True)
+@inner
 def tell(maker, number):
     """Send the command, and note what became of the orders; `number` is the one that it places."""
     send(maker)
@@ -179,7 +180,7 @@ def tell(maker, number):
         send(maker)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def place(maker, side, price, quantity, tif):
     """Place an order of somebody's at `price` ticks; return its number."""
     number = maker.placed[0]
@@ -190,7 +191,7 @@ def place(maker, side, price, quantity, tif):
     return number
 
 
-@njit(cache=True, nogil=True)
+@inner
 def modify(maker, number, price, quantity):
     """Give order `number` another price (in ticks) and quantity."""
     order = maker.orders[number]
@@ -200,7 +201,7 @@ def modify(maker, number, price, quantity):
     tell(maker, number)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def cancel(maker, number):
     command = ask(maker, Command.CANCEL, maker.orders[number].account)
     command.order = maker.orders[number].order
@@ -210,18 +211,18 @@ def cancel(maker, number):
 # --- exchange-core's mix ----------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True)
+@inner
 def last_price(maker):
     """The last trade's, in ticks."""
     return min(max(maker.engine.markets[0].reference_price // TICK, LOWEST), HIGHEST)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def lots():
     return (1 + below(6) * below(6) * below(6)) * LOT
 
 
-@njit(cache=True, nogil=True)
+@inner
 def place_waiting(maker):
     """An order that waits, on either side, the rarer the farther it is from the last price."""
     side = below(2)
@@ -230,7 +231,7 @@ def place_waiting(maker):
     place(maker, side, last_price(maker) + (away if side == Side.SELL else -away), lots(), Tif.GTC)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def choose(maker, oldest, counts):
     """One of the oldest live orders, or -1. counts: how many stand in `oldest`, how many ever came there."""
     while True:
@@ -250,7 +251,7 @@ def choose(maker, oldest, counts):
         counts[0] -= 1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def move(maker, number):
     """Move the order a hundredth of the way to the last price, and at least by a tick."""
     order = maker.orders[number]
@@ -326,7 +327,7 @@ def path(name: str, count: int, seed: int = 1) -> np.ndarray:
     return MIDDLE + away.astype(np.int64)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def due(heads, links, now, after, number, what):
     """Let `what` happen to order `number` when `after` more orders have come."""
     at = now + 1 + after
@@ -335,7 +336,7 @@ def due(heads, links, now, after, number, what):
         heads[at] = DUES * number + what + 1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def meet(maker, heads, links, now):
     """Do what is due now."""
     at = heads[now]

@@ -1,18 +1,57 @@
 """How kernels are compiled: the ones that Python calls, and the ones that only kernels call.
 
-An inner function gets no wrapper for Python and no entry in the cache of its own: it is compiled with the
-entry points that use it. For functions that take many arrays this is half of all compile time. And it is
-compiled into them: a call would hand over every array of the state, seven words each.
+An inner function gets no wrapper for Python and no entry in the cache of its own. It is compiled with the entry
+points that use it, and into them: a call would hand over every array of the state, seven words each. What is
+long and seldom done stands `apart`: it is called after all, so that its code is there once.
+
+Numba optimises and assembles the code of each function together with that of all it calls; so what lies ten
+calls deep would be optimised ten times over. Here only an entry point is: an inner function's code is kept as
+it was written, until it is linked into one.
 """
 
+from typing import Any
+
 from numba import njit
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
+
+
+class _Linked(JITCodeLibrary):
+    """The code of an inner function: others link it, and nothing runs it from here."""
+
+    class _Nowhere:
+        """Stands for the place where code that runs would be told its Python environment."""
+
+        def set_env(self, *_: Any) -> None:
+            pass
+
+    codegen = _Nowhere()
+
+    def _optimize_final_module(self) -> None:
+        pass
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()
+        self._verify_declare_only_symbols()
+        self._finalized = True
+
+    def get_pointer_to_function(self, name: str) -> int:
+        return 0
+
+
+class _InnerCompiler(Compiler):
+    def __init__(self, typingctx: Any, targetctx: Any, library: Any, *rest: Any) -> None:
+        super().__init__(typingctx, targetctx, library or _Linked(targetctx.codegen(), "inner"), *rest)
+
 
 # No kernel of ours makes or keeps an array, so none counts references to one (`_nrt`): an atomic addition
 # wherever a function names an array, which would be most of its time.
-entry = njit(cache=True, nogil=True, _nrt=False)
-inner = njit(nogil=True, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False)
-# What is long and seldom done is called after all: compiled once, and not into everything that uses it.
-apart = njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False)
+# Inlined or not is said aloud: left open, a function would be as its caller is.
+_options = {"nogil": True, "_nrt": False, "forceinline": False}
+_inner = {**_options, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": _InnerCompiler}
+entry = njit(cache=True, **_options)
+inner = njit(**{**_inner, "forceinline": True})
+apart = njit(**_inner)
 
 
 @inner
