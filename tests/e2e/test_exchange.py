@@ -243,7 +243,7 @@ def test_simulated_traders_make_a_market_and_all_end_in_order(tmp_path):
         bought = trader.order(True, 0.001, 110_000, IOC)
         assert "filled" in bought, bought
         pids = [*exchange.pids().values()]
-        assert len(pids) == 3
+        assert len(pids) == 5, "engine, journaler, replica, gateway, traders"
         assert "SIMULATION" in exchange.printed()
         assert exchange.end(signal.SIGINT) == 0
         assert not any(map(lives, pids))

@@ -39,14 +39,15 @@ class Fake:
 
     def hear(self):
         """Wait for a message and act on it. False: the supervisor has gone."""
-        while True:
-            ready, _, _ = select.select(
-                [self.control, *([self.bell] if self.bell is not None else [])], [], []
-            )
+        heard = select.poll()  # select itself knows no descriptor above 1023, and a parent may have as many
+        for each in (self.control, self.bell):
+            if each is not None:
+                heard.register(each, select.POLLIN)
+        ready = []
+        while self.control.fileno() not in ready:
+            ready = [fd for fd, _ in heard.poll()]
             if self.bell in ready:
                 self.tell("rung", times=os.eventfd_read(self.bell))
-            if self.control in ready:
-                break
         text, fds, _, _ = socket.recv_fds(self.control, 1 << 16, 8)
         if not text:
             return False
