@@ -185,7 +185,7 @@ def place(maker, side, price, quantity, tif):
     """Place an order of somebody's at `price` ticks; return its number."""
     number = maker.placed[0]
     maker.placed[0] += 1
-    command = ask(maker, Command.ORDER, 1 + below(ACCOUNTS))
+    command = ask(maker, Command.ORDER, state.INSURANCE + 1 + below(ACCOUNTS))
     command.side, command.tif, command.price, command.quantity = side, tif, price * TICK, quantity
     tell(maker, number)
     return number
