@@ -26,7 +26,7 @@ def journal(request):
 
 
 def by_sector(said, first, step):
-    """Whether what is said of every step-th bit is what its sector demands."""
+    """The sectors of every step-th bit."""
     return (first + step * np.arange(len(said))) // (8 * SECTOR)
 
 
@@ -48,11 +48,17 @@ def flipped(journal, step, first=0):
     return np.array(said)
 
 
-@pytest.mark.timeout(1800)
-def test_the_reader_itself_says_so_of_every_flipped_bit(journal, pytestconfig):
-    step = 1 if pytestconfig.getoption("--soak") else STEP
-    said = flipped(journal, step)
-    assert (said == journal.expected[by_sector(said, 0, step)]).all()
+def pytest_generate_tests(metafunc):
+    """The soak is eight parts: one for each bit of a byte."""
+    if "bits" in metafunc.fixturenames:
+        is_soak = metafunc.config.getoption("--soak")
+        metafunc.parametrize("bits", [(bit, 8) for bit in range(8)] if is_soak else [(0, STEP)])
+
+
+def test_the_reader_itself_says_so_of_every_flipped_bit(journal, bits):
+    first, step = bits
+    said = flipped(journal, step, first)
+    assert (said == journal.expected[by_sector(said, first, step)]).all()
 
 
 def expected_of_cuts(journal):
