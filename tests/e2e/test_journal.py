@@ -2,6 +2,9 @@
 
 Traders place orders, each with a cloid of its own, and write down what they are told. The journal says what
 became of all of them, and leads, applied again, to what every engine had known.
+
+Three rounds kill each of five roles once; the soak does it five hundred times. Processes that recover wrongly
+(broken.py) are caught by the same `check`.
 """
 
 import asyncio
@@ -27,6 +30,7 @@ from scripts.trading_client import Lost, Refused
 from scripts.wallet import Wallet
 from shm.codes import Command
 from shm.layout import COMMAND
+from tests.e2e import broken
 from tests.e2e.instance import Exchange, until
 from tests.e2e.load import MIDDLE, order
 
@@ -34,7 +38,8 @@ pytestmark = pytest.mark.timeout(280)
 
 ROLES = ("engine", "journaler", "replica", "gateway 0", "supervisor")
 TRADERS, ORDERS_MAX = 6, 4
-ROUNDS, SOAK_ROUNDS = 1, 125
+ROUNDS = 3  # each kills every role once
+SOAK_PARTS, SOAK_ROUNDS = 63, 8  # 504 of each
 CAPACITY = Capacity(orders=1 << 16, accounts=64)
 CONFIG = """
 [exchange]
@@ -162,11 +167,18 @@ def kill(exchange, role):
         until(lambda: exchange.pids().get(role, pid) != pid, "its successor")
 
 
-def test_killed_at_any_moment_nothing_that_was_accepted_is_lost_or_done_twice(request, exchange):
-    soak = request.config.getoption("--soak")
-    random = Random(7)
-    traders = Traders(exchange, seed=1)
-    for _ in range(SOAK_ROUNDS if soak else ROUNDS):
+def pytest_generate_tests(metafunc):
+    if "seed" in metafunc.fixturenames:
+        soak = metafunc.config.getoption("--soak")
+        metafunc.parametrize(
+            "seed, rounds", [(n, SOAK_ROUNDS) for n in range(SOAK_PARTS)] if soak else [(7, ROUNDS)]
+        )
+
+
+def test_killed_at_any_moment_nothing_that_was_accepted_is_lost_or_done_twice(exchange, seed, rounds):
+    random = Random(seed)
+    traders = Traders(exchange, seed)
+    for _ in range(rounds):
         for role in random.sample(ROLES, len(ROLES)):
             before = traders.accepted
             exchange.wait(lambda before=before: traders.accepted > before + 20, "orders that are accepted")
@@ -180,6 +192,23 @@ def test_killed_at_any_moment_nothing_that_was_accepted_is_lost_or_done_twice(re
     core, end = check(exchange, said)
     assert core.heap[0]["height"] == height and end.torn == ""
     print(Counter("accepted" if isinstance(what, int) else what for what in said.values()), end)
+
+
+@pytest.mark.parametrize("name", broken.WAYS)
+def test_who_recovers_wrongly_is_caught(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("PYTHONPATH", broken.path(tmp_path, name))
+    with Exchange(tmp_path) as exchange, held(exchange.data / "journal"):
+        traders = Traders(exchange, seed=5)
+        exchange.wait(lambda: traders.accepted > 50, "orders that are accepted")
+        exchange.kill_supervisor()  # and with it everybody
+        exchange.start()
+        exchange.wait_until_serving()
+        before = traders.accepted
+        exchange.wait(lambda: traders.accepted > before + 20, "orders that are accepted again")
+        said = traders.end()
+        assert exchange.end() == 0
+        with pytest.raises(AssertionError, match=broken.WAYS[name].caught):
+            check(exchange, said)
 
 
 def test_a_journaler_that_stands_still_lets_nothing_be_seen_and_its_end_loses_nothing(exchange):

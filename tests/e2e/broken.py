@@ -1,0 +1,93 @@
+"""Processes of an exchange that recover wrongly: what a kill test must notice.
+
+    monkeypatch.setenv("PYTHONPATH", broken.path(folder, name))    # of every process that is started
+
+Each way is some lines that are added to a module of the engine when a process imports it.
+"""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Way(NamedTuple):
+    """caught: what the test says of it."""
+
+    module: str
+    lines: str
+    caught: str
+
+
+WAYS = {
+    "the last durable records are lost": Way(
+        "engine.journal.writer",
+        """
+import os
+import numpy as np
+from engine.journal.record import HEADER
+
+_settled = Writer._settle
+
+def _lose(self, segment):
+    path = path_of(self._directory, segment)
+    text = bytearray(path.read_bytes())
+    headers = np.frombuffer(text, HEADER)[:: SECTOR // HEADER.itemsize]
+    kept = np.flatnonzero((headers["magic"] == record.MAGIC) & (headers["kind"] == Kind.COMMANDS))
+    if len(kept) > 5:
+        os.truncate(path, int(kept[-5]) * SECTOR)
+    _settled(self, segment)
+
+Writer._settle = _lose
+""",
+        "that were accepted are not in the journal",
+    ),
+    "commands are numbered and done once more": Way(
+        "engine.exchange.runner",
+        """
+from engine.journal.reader import Reader
+from shm.codes import Command as _Command
+
+_begun = Runner._begin
+
+def _again(self, waiter):
+    if self._recorded:
+        reader = Reader(Path(self.settings.journal), max(self._recorded - 200, 1), only_durable=False)
+        commands = reader.read()
+        for command in commands[commands["kind"] == _Command.ORDER][-20:]:
+            self._batch[0] = command
+            self._apply(1)
+    _begun(self, waiter)
+
+Runner._begin = _again
+""",
+        "an order was executed twice",
+    ),
+}
+
+_HOOK = """
+import importlib.abc, importlib.util, sys
+
+class Hook(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != {module!r}:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        run = spec.loader.exec_module
+        def exec_module(module):
+            run(module)
+            exec({lines!r}, module.__dict__)
+        spec.loader.exec_module = exec_module
+        return spec
+
+sys.meta_path.insert(0, Hook())
+"""
+
+
+def path(folder: Path, name: str) -> str:
+    """What PYTHONPATH must be."""
+    hooks = folder / "hooks"
+    hooks.mkdir()
+    way = WAYS[name]
+    (hooks / "sitecustomize.py").write_text(_HOOK.format(module=way.module, lines=way.lines))
+    return os.pathsep.join([str(hooks), *filter(None, [os.environ.get("PYTHONPATH")])])
