@@ -1,8 +1,8 @@
 """How soon are orders accepted again when the engine of a large exchange is killed? In seconds.
 
-100,000 accounts with ten open orders each are written as a journal, with a snapshot of their end, as an exchange
-would have left them. `ringside up` goes on from there; its engine is killed again and again, and a client
-asks without a pause until an order of its own rests.
+Some 100,000 accounts with ten open orders each are written as a journal, with a snapshot of their end, as an
+exchange would have left them. `ringside up` goes on from there; its engine is killed again and again, and a
+client asks without a pause until an order of its own rests.
 """
 
 import os

@@ -25,7 +25,7 @@ from engine.exchange.apply import apply_commands
 from engine.exchange.state import Capacity, allocate
 from engine.journal.disk import held
 from engine.journal.reader import Reader
-from scripts import trading_client
+from scripts import trading_client, verify
 from scripts.trading_client import Lost, Refused
 from scripts.wallet import Wallet
 from shm.codes import Command
@@ -154,7 +154,13 @@ def check(exchange, said):
     assert not lost, f"{len(lost)} that were accepted are not in the journal"
     refused = [cloid for cloid, what in said.items() if what == "refused" and cloid in times]
     assert not refused, "it was executed, and said to be refused"
+    assert judged(exchange).damages == []
     return core, end
+
+
+def judged(exchange):
+    """What `ringside verify` finds."""
+    return verify.verify(exchange.data / "journal", exchange.data / "snapshots", lambda done, total: None)
 
 
 def kill(exchange, role):
@@ -232,6 +238,9 @@ def test_a_journaler_that_stands_still_lets_nothing_be_seen_and_its_end_loses_no
 def test_an_engine_begins_with_a_snapshot(exchange):
     traders = Traders(exchange, seed=4)
     exchange.wait(lambda: len(exchange.logged("snapshot")) >= 3, "snapshots")
+    for _ in range(5):
+        verdict = judged(exchange)
+        assert verdict.is_good and verdict.snapshots, "while all of it is being written"
     exchange.kill("engine")
     before = traders.accepted
     exchange.wait(lambda: traders.accepted > before + 20, "orders that are accepted again")
