@@ -62,9 +62,8 @@ def _begin(snapshots: Path, core: State, shown: world.World, first: int, since: 
         return
     complaints: list[str] = []
     for path in sorted(snapshots.glob(f"*{snapshot.SUFFIX}")):
-        at = int(path.stem)
-        if at >= first - 1:
-            taken, complaints = snapshot.newest(snapshots, core, shown, at)
+        if path.stem.isdigit() and int(path.stem) >= first - 1:
+            taken, complaints = snapshot.newest(snapshots, core, shown, int(path.stem))
             if taken is not None and taken.sequence >= first - 1:
                 return
     why = "; ".join(complaints) or "there is none"
