@@ -14,9 +14,12 @@ import signal
 import socket
 import tempfile
 from functools import partial
+from multiprocessing import util
 from pathlib import Path
 from time import perf_counter
 from typing import Any
+
+import numpy as np
 
 from engine.exchange import project, recovery, snapshot, state, world
 from engine.exchange.apply import apply_commands
@@ -26,11 +29,12 @@ from engine.replica.source import Journal
 from perf import apply_commands as streams
 from perf import ratio
 from perf.apply_commands import BLOCK, Stream
+from shm.codes import Command
 
 MILLION, RESTING = 1_000_000, 10_000
 RECORD = 512  # commands made durable at once
 ROUNDS, PROCESSES = 5, 3
-TURN, TURN_ROUNDS = 16 * BLOCK, 15
+TURN, TURN_ROUNDS = 8 * BLOCK, 15
 
 _kept: list[Any] = []  # directories, until the process ends
 
@@ -110,11 +114,12 @@ def snapshots_without_end(directory: str, ready: Any) -> None:
     os.nice(10)
     stream = streams.mix(MILLION, BLOCK)
     core, shown = empty(stream)
-    for at in range(0, len(stream.commands), BLOCK):
-        piece = stream.commands[at : at + BLOCK]
+    whole = stream.commands[: np.flatnonzero(stream.commands["kind"] == Command.END_BLOCK)[-1] + 1]
+    for at in range(0, len(whole), BLOCK):
+        piece = whole[at : at + BLOCK]
         apply_commands(core, piece, len(piece))
         project.project(shown, core.outcomes, int(core.heap[0]["outcomes"]))
-    core.heap["touched_accounts"] = core.heap["touched_positions"] = 0  # as between two blocks
+    snapshot.save(Path(directory), core, shown)
     ready.send(True)
     while True:
         for path in Path(directory).glob(f"*{snapshot.SUFFIX}"):
@@ -129,6 +134,7 @@ def disturbed(is_written: bool) -> tuple[ratio.Work, ratio.Work]:
     here, there = context.Pipe()
     other = context.Process(target=snapshots_without_end, args=(folder.name, there), daemon=True)
     other.start()
+    util.Finalize(None, other.kill, exitpriority=1)  # a process that stands still hears nothing milder
     here.recv()
     os.kill(other.pid or 0, signal.SIGSTOP)
     stream = streams.mix(RESTING, TURN * 2 * (TURN_ROUNDS + 1))
