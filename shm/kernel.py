@@ -1,19 +1,31 @@
 """How kernels are compiled: the ones that Python calls, and the ones that only kernels call.
 
-An inner function gets no wrapper for Python and no entry in the cache of its own. It is compiled with the entry
-points that use it, and into them: a call would hand over every array of the state, seven words each. What is
-long and seldom done stands `apart`: it is called after all, so that its code is there once.
+An inner function gets no wrapper for Python and no entry in the cache of its own. It is compiled with the
+entry points that use it, and into them. What is long or has many callers stands `apart`: it is called after
+all, so that its code is there once.
 
 Numba optimises and assembles the code of each function together with that of all it calls; so what lies ten
 calls deep would be optimised ten times over. Here only an entry point is: an inner function's code is kept as
-it was written, until it is linked into one.
+it was written, until it is linked into one. There nobody else calls it, and the optimiser leaves out what it
+is handed and does not use: so a call costs little.
 """
 
 from typing import Any
 
+from llvmlite.binding import Linkage
 from numba import njit
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
+
+
+class _Whole(JITCodeLibrary):
+    """The code of an entry point, and that of all it calls, which is its own."""
+
+    def _optimize_final_module(self) -> None:
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.linkage == Linkage.linkonce_odr:
+                function.linkage = Linkage.internal
+        super()._optimize_final_module()
 
 
 class _Linked(JITCodeLibrary):
@@ -39,6 +51,13 @@ class _Linked(JITCodeLibrary):
         return 0
 
 
+class _EntryCompiler(Compiler):
+    def __init__(self, typingctx: Any, targetctx: Any, library: Any, *rest: Any) -> None:
+        library = library or _Whole(targetctx.codegen(), "entry")
+        library.enable_object_caching()
+        super().__init__(typingctx, targetctx, library, *rest)
+
+
 class _InnerCompiler(Compiler):
     def __init__(self, typingctx: Any, targetctx: Any, library: Any, *rest: Any) -> None:
         super().__init__(typingctx, targetctx, library or _Linked(targetctx.codegen(), "inner"), *rest)
@@ -49,7 +68,7 @@ class _InnerCompiler(Compiler):
 # Inlined or not is said aloud: left open, a function would be as its caller is.
 _options = {"nogil": True, "_nrt": False, "forceinline": False}
 _inner = {**_options, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": _InnerCompiler}
-entry = njit(cache=True, **_options)
+entry = njit(cache=True, pipeline_class=_EntryCompiler, **_options)
 inner = njit(**{**_inner, "forceinline": True})
 apart = njit(**_inner)
 
