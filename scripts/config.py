@@ -9,6 +9,7 @@ scripts.
 import os
 import re
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -46,6 +47,13 @@ class Follow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 Bps = Annotated[str, Meta(pattern=r"^-?[0-9]{1,3}(\.[0-9]{1,2})?$")]
 
 
+class Tier(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[[exchange.markets.tiers]]: larger positions are allowed less leverage."""
+
+    notional: Annotated[int, Meta(ge=1, le=10**10)]  # USD, from which on
+    max_leverage: Annotated[int, Meta(ge=1, le=49)]
+
+
 class Market(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[[exchange.markets]]: a perp that trading begins with."""
 
@@ -53,6 +61,10 @@ class Market(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     price: Annotated[str, Meta(pattern=r"^[0-9]{1,9}(\.[0-9]{1,6})?$")]  # in USD, until something is traded
     size_decimals: Annotated[int, Meta(ge=0, le=constants.PERP_DECIMALS)]
     max_leverage: Annotated[int, Meta(ge=1, le=50)] = 10
+    tiers: Annotated[tuple[Tier, ...], Meta(max_length=constants.TIERS_MAX - 1)] = ()
+    impact_notional: Annotated[int, Meta(ge=1, le=10**6)] = (
+        constants.IMPACT_USD
+    )  # by which premiums are sampled
     maker_rate: Bps = "1.5"  # of a notional, in 10**-4; negative: a rebate
     taker_rate: Bps = "4.5"
 
@@ -68,23 +80,31 @@ class ExchangeCapacity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     agents: Count = constants.AGENTS_MAX
 
 
-def _perp(name: str, price: str, size_decimals: int, max_leverage: int) -> Market:
-    return Market(name=name, price=price, size_decimals=size_decimals, max_leverage=max_leverage)
+def _perp(name: str, price: str, size_decimals: int, max_leverage: int, millions: int, then: int) -> Market:
+    """millions: of USD, from which on there is no more leverage than `then`; 0: there is one tier."""
+    return Market(
+        name=name,
+        price=price,
+        size_decimals=size_decimals,
+        max_leverage=max_leverage,
+        tiers=(Tier(notional=millions * 10**6, max_leverage=then),) if millions else (),
+        impact_notional=20_000 if name in ("BTC", "ETH") else 6_000,
+    )
 
 
 PERPS = (
-    _perp("BTC", "100000", 5, 40),
-    _perp("ETH", "3500", 4, 25),
-    _perp("SOL", "180", 2, 20),
-    _perp("HYPE", "40", 2, 10),
-    _perp("XRP", "2.4", 0, 20),
-    _perp("DOGE", "0.2", 0, 10),
-    _perp("BNB", "900", 3, 10),
-    _perp("AVAX", "25", 2, 10),
-    _perp("LINK", "18", 1, 10),
-    _perp("SUI", "3", 1, 10),
-    _perp("LTC", "100", 2, 10),
-    _perp("PURR", "0.15", 0, 3),
+    _perp("BTC", "100000", 5, 40, 150, 20),
+    _perp("ETH", "3500", 4, 25, 100, 15),
+    _perp("SOL", "180", 2, 20, 70, 10),
+    _perp("HYPE", "40", 2, 10, 20, 5),
+    _perp("XRP", "2.4", 0, 20, 40, 10),
+    _perp("DOGE", "0.2", 0, 10, 20, 5),
+    _perp("BNB", "900", 3, 10, 3, 5),
+    _perp("AVAX", "25", 2, 10, 3, 5),
+    _perp("LINK", "18", 1, 10, 3, 5),
+    _perp("SUI", "3", 1, 10, 20, 5),
+    _perp("LTC", "100", 2, 10, 3, 5),
+    _perp("PURR", "0.15", 0, 3, 0, 0),
 )
 
 
@@ -420,7 +440,7 @@ def replica_settings(config: Config) -> ReplicaSettings:
     )
 
 
-def _engine_market(market: Market) -> dict[str, str | int]:
+def _engine_market(market: Market) -> dict[str, Any]:
     """In whole numbers: the price in the market's own places, rates in 10**-6. Raises Invalid."""
     from shm import units  # numba comes with it, which --help need not wait for
 
@@ -432,8 +452,13 @@ def _engine_market(market: Market) -> dict[str, str | int]:
                 f"[exchange] market {market.name}, {name} {text}: {places} decimals at most"
             ) from None
 
+    steps = [(0, market.max_leverage), *((tier.notional, tier.max_leverage) for tier in market.tiers)]
+    if any(a[0] >= b[0] or a[1] <= b[1] for a, b in pairwise(steps)):
+        raise Invalid(f"[exchange] market {market.name}, tiers: each starts later and allows less leverage")
     return {
         "name": market.name,
+        "tiers": [(notional * 10**constants.USD_PLACES, leverage) for notional, leverage in steps[1:]],
+        "impact_notional": market.impact_notional,
         "size_decimals": market.size_decimals,
         "price": whole("price", market.price, constants.PERP_DECIMALS - market.size_decimals),
         "max_leverage": market.max_leverage,

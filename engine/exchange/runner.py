@@ -31,6 +31,7 @@ from engine.journal.reader import Corrupt
 from engine.state import world_counts
 from shm import layout, region, stats, wait
 from shm.codes import Ack, Command, Feed, Refusal
+from shm.constants import IMPACT_USD, PRICE_BAND
 
 BATCH_COMMANDS = 512  # taken and applied at once, under one look at the clock
 BLOCK_COMMANDS_MAX = 1 << 13
@@ -55,6 +56,8 @@ class Market(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_leverage: int
     maker_rate: int
     taker_rate: int
+    tiers: list[tuple[int, int]] = []  # further ones: notional in 10**-USD_PLACES USD, the most leverage
+    impact_notional: int = IMPACT_USD
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -389,6 +392,13 @@ def _genesis(settings: Settings, core: State) -> Iterator[np.ndarray]:
             quantity=market.maker_rate,
             order=market.taker_rate,
         )
+        row = len(_markets(core)) - 1
+        for notional, leverage in market.tiers:
+            yield operating.command(Command.TIER, market=row, quantity=notional, amount=leverage)
+        if market.impact_notional != IMPACT_USD:
+            yield operating.command(
+                Command.LIMITS, market=row, quantity=PRICE_BAND, order=market.impact_notional
+            )
     for address, amount in deposits.items():
         yield operating.command(Command.DEPOSIT, other=bytes.fromhex(address[2:]), amount=amount)
 

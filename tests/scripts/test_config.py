@@ -112,7 +112,12 @@ def test_what_is_printed_is_a_file_that_gives_the_same(file):
 
 def test_markets_become_whole_numbers(file):
     text = "[[exchange.markets]]\nname = 'A'\nprice = '12.34'\nsize_decimals = 4\nmaker_rate = '-0.2'"
-    settings = config.load(file(text + "\ntaker_rate = '3.25'\nmax_leverage = 7"), {})
+    more = "\ntaker_rate = '3.25'\nmax_leverage = 7\nimpact_notional = 9\n"
+    tiers = [
+        f"[[exchange.markets.tiers]]\nnotional = {usd}\nmax_leverage = {most}\n"
+        for usd, most in ((50, 4), (90, 2))
+    ]
+    settings = config.load(file(text + more + "".join(tiers)), {})
     engine = json.loads(config.exchange_settings(settings, deposits={"0x1": 5}, epoch=3).to_json())
     (market,) = engine["markets"]
     assert market == {
@@ -120,6 +125,8 @@ def test_markets_become_whole_numbers(file):
         "size_decimals": 4,
         "price": 1234,
         "max_leverage": 7,
+        "tiers": [[50_000_000, 4], [90_000_000, 2]],
+        "impact_notional": 9,
         "maker_rate": -20,
         "taker_rate": 325,
     }
@@ -128,6 +135,9 @@ def test_markets_become_whole_numbers(file):
     too_fine = config.load(file(text.replace("12.34", "12.345")), {})
     with pytest.raises(Invalid, match="market A, price 12.345: 2 decimals at most"):
         config.exchange_settings(too_fine, deposits={}, epoch=1)
+    backwards = config.load(file(text + more + "".join(tiers[::-1])), {})
+    with pytest.raises(Invalid, match="market A, tiers: each starts later and allows less"):
+        config.exchange_settings(backwards, deposits={}, epoch=1)
 
 
 def test_paths_do_not_depend_on_where_the_command_was_given(monkeypatch, tmp_path):

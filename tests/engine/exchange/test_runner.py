@@ -48,7 +48,10 @@ class Running:
         deposits = {"0x" + RICH.hex(): MONEY}
         settings = Settings(
             epoch=epoch,
-            markets=[Market("BTC", 5, 600_000, 40, 150, 450), Market("ETH", 4, 350_000, 25, 150, 450)],
+            markets=[
+                Market("BTC", 5, 600_000, 40, 150, 450, [(10**12, 20)], 20_000),
+                Market("ETH", 4, 350_000, 25, 150, 450),
+            ],
             deposits=deposits,
             capacity=CAPACITY,
             rings=RINGS,
@@ -159,6 +162,11 @@ def test_it_begins_with_its_markets_and_first_deposits_in_block_one(exchange):
     until(lambda: exchange.world["status"][0]["state"] == Feed.LIVE, "a live feed")
     names = [bytes(name).rstrip(b"\0") for name in exchange.world["markets"]["name"][:2]]
     assert names == [b"BTC", b"ETH"]
+    contracts = exchange.world["contracts"]
+    assert contracts["tier_count"][:2].tolist() == [2, 1]
+    assert contracts["impact_notional"][:2].tolist() == [20_000, 6_000]
+    assert contracts["price_band"][:2].tolist() == [800, 800]
+    assert (contracts["tier_from"][0, 1], contracts["tier_leverage"][0, 1]) == (10**12, 20)
     assert exchange.world["funds"]["cash"].sum() == MONEY
 
 
