@@ -25,7 +25,7 @@ RINGS = {  # what has happened: the header of each ring, and its slots
     "rejected_ring": "rejected",
     "ledger_ring": "ledger",
 }
-EXCHANGE_TABLES = ("contracts", "funds", "positions", "agents", "candle_heads", "candles")
+EXCHANGE_TABLES = ("contracts", "funds", "positions", "agents", "candle_heads", "candles", "rates")
 
 HEAP = layout.record(
     ("free_orders", "i8"),  # slots on the stack of free slots
@@ -68,6 +68,7 @@ class Capacity(NamedTuple):
     ledger: int = 1
     candle_heads: int = 1
     candles: int = 1
+    rates: int = 1
 
 
 TINY = Capacity(4, 4, 4, 64, 64, 8, 8, 8, 8, 8, 8)  # enough to compile the kernels with

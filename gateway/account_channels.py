@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gateway import account_info, accounts, candles, contracts, encode, interest
+from gateway import account_info, accounts, candles, contracts, encode, interest, ledger
 from gateway import exchange_schema as asked
 from gateway.bound import Block, Bound, First, State, gather, missed
 from gateway.codec import encode as json
@@ -19,7 +19,6 @@ from shm import layout
 
 CANDLES_REPAIRED = 100  # of the newest that are told anew after a gap
 EMPTY_SNAPSHOTS = {  # what there is not here: the key of the list that is empty
-    asked.Fundings: "fundings",
     asked.TwapFills: "twapSliceFills",
     asked.TwapHistory: "history",
 }
@@ -252,41 +251,54 @@ class LedgerChannel(Bound):
 
     wants = interest.LEDGER
     repairable = True
+    list_key = "nonFundingLedgerUpdates"
+    of = staticmethod(ledger.of_the_rest)
+    text = staticmethod(ledger.update)
 
-    def __init__(self, subscription: asked.LedgerUpdates):
-        super().__init__("userNonFundingLedgerUpdates", subscription.key, user=_user_of(subscription))
+    def __init__(self, subscription: asked.LedgerUpdates | asked.Fundings):
+        super().__init__(asked.tag_of(subscription), subscription.key, user=_user_of(subscription))
 
     def first(self, world: World) -> First:
-        height, entries = world.look().height, self._entries(world)
-        return First([self._message(entries[entries["height"] <= height], {"isSnapshot": True})], height)
+        height, entries = world.look().height, self.of(self._entries(world))[: ledger.ANSWER_MAX]
+        shown = entries[entries["height"] <= height]
+        return First([self._message(world, shown, {"isSnapshot": True})], height)
 
     def tell(self, block: Block, first: int) -> list[bytes]:
-        entries = gather(block, "ledger", first, block.account_links)
-        return [self._message(entries)] if len(entries) else []
+        entries = self.of(gather(block, "ledger", first, block.account_links))
+        return [self._message(block.world, entries)] if len(entries) else []
 
     def since(self, world: World, after: int, until: int) -> list[bytes]:
         if self.row is None:
             return []
         newest = int(world.arrays["funds"]["last_ledger"][self.row])
-        later = missed(self._entries(world), "account_prior", newest, after, until)
-        return [self._message(later)] if len(later) else []
+        later = self.of(missed(self._entries(world), "account_prior", newest, after, until))
+        return [self._message(world, later)] if len(later) else []
 
     def _entries(self, world: World) -> Array:
         if self.row is None:
             return np.zeros(0, layout.LEDGER)
-        return accounts.ledger(world, self.row, accounts.LEDGER_MAX)
+        return ledger.read(world, self.row)
 
-    def _message(self, entries: Array, more: dict[str, Any] | None = None) -> bytes:
-        told = {"user": self.user, "nonFundingLedgerUpdates": list(map(accounts.ledger_entry, entries))}
-        return b'{"channel":"userNonFundingLedgerUpdates","data":%b}' % json((more or {}) | told)
+    def _message(self, world: World, entries: Array, more: dict[str, Any] | None = None) -> bytes:
+        listed = [self.text(world, entry) for entry in entries]
+        told = {"user": self.user, self.list_key: listed}
+        return b'{"channel":"%b","data":%b}' % (self.name.encode(), json((more or {}) | told))
+
+
+class FundingsChannel(LedgerChannel):
+    """userFundings: what was paid or received for positions, likewise."""
+
+    list_key = "fundings"
+    of = staticmethod(ledger.of_funding)
+    text = staticmethod(ledger.funding)
 
 
 class EmptyChannel(Bound):
-    """userFundings, userTwapSliceFills, userTwapHistory: an empty snapshot, and nothing ever after it."""
+    """userTwapSliceFills, userTwapHistory: an empty snapshot, and nothing ever after it."""
 
     repairable = True
 
-    def __init__(self, subscription: asked.Fundings | asked.TwapFills | asked.TwapHistory):
+    def __init__(self, subscription: asked.TwapFills | asked.TwapHistory):
         super().__init__(asked.tag_of(subscription), subscription.key, user=_user_of(subscription))
         self._key = EMPTY_SNAPSHOTS[type(subscription)]
 
@@ -321,7 +333,7 @@ CHANNELS: dict[type, type] = {
     asked.Candle: CandleChannel,
     asked.History: HistoryChannel,
     asked.LedgerUpdates: LedgerChannel,
-    asked.Fundings: EmptyChannel,
+    asked.Fundings: FundingsChannel,
     asked.TwapFills: EmptyChannel,
     asked.TwapHistory: EmptyChannel,
 }

@@ -1,6 +1,6 @@
 """What an exchange of our own answers to POST /info, and a world that follows a node cannot.
 
-Each answer is what the rows say, or the empty form that the wire has for what there is not here: funding,
+Each answer is what the rows say, or the empty form that the wire has for what there is not here:
 TWAP orders, vaults, referrals, builders' fees, spot. A user who was never seen has nothing, and is no error.
 """
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gateway import accounts, candles, contracts, encode, schema
+from gateway import accounts, candles, contracts, encode, ledger, schema
 from gateway import exchange_schema as asked
 from gateway.accounts import Account
 from gateway.codec import encode as json
@@ -245,23 +245,33 @@ def _fills_by_time(world: World, request: schema.FillsByTime) -> bytes:
     return finished(() if is_all or is_enough else (more,), finish)
 
 
-def _ledger(world: World, request: asked.LedgerInfo) -> bytes:
+def _ledger(
+    world: World, request: asked.LedgerInfo | asked.FundingInfo, of: Callable[[Array], Array], only: str
+) -> bytes:
     """Oldest first; of more than fit, the oldest, so that the next question begins where this answer ends."""
     row = row_of(world, request.user)
     if row is None:
         return b"[]"
     since_ms = 0 if request.start_ms is None else request.start_ms
     until_ms = EVER if request.end_ms is None else request.end_ms
-    kept, joint = chain(world, LEDGER, row, partial(accounts.ledger, world), accounts.LEDGER_KEPT)
-    recent = kept[(kept["time_ms"] >= since_ms) & (kept["time_ms"] <= until_ms)]
+    kept, joint = chain(world, LEDGER, row, partial(ledger.read, world), ledger.KEPT)
+    recent = of(kept[(kept["time_ms"] >= since_ms) & (kept["time_ms"] <= until_ms)])
     is_all = joint < 0 or (len(kept) > 0 and int(kept["time_ms"][-1]) < since_ms)
-    more = Wanted(LEDGER, row, joint, accounts.LEDGER_MAX, since_ms, until_ms, newest_first=False)
+    more = Wanted(LEDGER, row, joint, ledger.ANSWER_MAX, since_ms, until_ms, newest_first=False, only=only)
 
     def finish(older: list[Array]) -> bytes:
-        entries = np.concatenate([*older, recent[::-1]])[: accounts.LEDGER_MAX]
-        return json([accounts.ledger_entry(entry) for entry in entries])
+        entries = np.concatenate([*older, recent[::-1]])[: ledger.ANSWER_MAX]
+        return json([ledger.update(world, entry) for entry in entries])
 
     return finished(() if is_all else (more,), finish)
+
+
+def _updates(world: World, request: asked.LedgerInfo) -> bytes:
+    return _ledger(world, request, ledger.of_the_rest, ledger.OF_THE_REST)
+
+
+def _fundings(world: World, request: asked.FundingInfo) -> bytes:
+    return _ledger(world, request, ledger.of_funding, ledger.OF_FUNDING)
 
 
 def _candles(world: World, request: asked.CandleSnapshot) -> bytes:
@@ -280,6 +290,14 @@ def _meta_and_contexts(world: World, request: schema.MetaAndAssetCtxs) -> bytes:
     if request.dex:
         return b"null"
     return b"[%b,%b]" % (json(contracts.meta(world)), contracts.contexts(world))
+
+
+def _funding_history(world: World, request: asked.FundingHistory) -> bytes:
+    market = world.market(request.coin)
+    until_ms = EVER if request.end_ms is None else request.end_ms
+    return json(
+        [] if market is None else contracts.funding_history(world, market, request.start_ms, until_ms)
+    )
 
 
 def _always(body: bytes) -> Callable[[World, Any], bytes]:
@@ -308,15 +326,15 @@ ANSWERS: dict[type, Callable[[World, Any], bytes]] = {
     asked.ApprovedBuilders: _NONE,
     asked.MaxBuilderFee: _always(b"0"),
     asked.HistoricalOrders: _historical_orders,
-    asked.LedgerInfo: _ledger,
-    asked.FundingInfo: _NONE,
+    asked.LedgerInfo: _updates,
+    asked.FundingInfo: _fundings,
     asked.TwapFillsInfo: _NONE,
     asked.TwapFillsByTime: _NONE,
     asked.TwapHistoryInfo: _NONE,
     asked.WebDataInfo: _web_data,
     asked.CandleSnapshot: _candles,
-    asked.FundingHistory: _NONE,
-    asked.PredictedFundings: _NONE,
+    asked.FundingHistory: _funding_history,
+    asked.PredictedFundings: lambda world, request: json(contracts.predicted(world)),
     asked.AtOpenInterestCap: lambda world, request: json(contracts.at_interest_cap(world)),
     asked.MarginTable: lambda world, request: json(contracts.margin_table(world, request.id)),
     asked.MaxMarketOrders: lambda world, request: json(contracts.max_market_orders()),

@@ -1,4 +1,4 @@
-"""What an account's rows say, as the wire's JSON: its margin, its positions, its agents, its ledger.
+"""What an account's rows say, as the wire's JSON: its margin, its positions, its agents.
 
 All is computed in whole units of 10**-USD_PLACES USD from rows of one moment, and the mark of each market; so
 what the wire's figures promise of one another holds to the last digit:
@@ -21,13 +21,10 @@ from gateway.contracts import TRIES, Contract, Places, usd
 from gateway.errors import NotNow
 from gateway.world import Array, World
 from shm import account_rows, layout, rows
-from shm.codes import Ledger
-from shm.constants import LEVERAGE_DEFAULT, PLACES, USD_PLACES
+from shm.constants import LEVERAGE_DEFAULT, PLACES, TRANSFER_PART, USD_PLACES
 from shm.layout import NO_ACCOUNT
 from shm.units import format_decimal
 
-LEDGER_MAX = 500  # entries in one answer, as on the wire
-LEDGER_KEPT = 10_000  # of an account's entries that are searched
 LISTED_MAX = 64  # agents or sub-accounts of one account: the engine allows some less
 RATE_UNIT = 10**USD_PLACES
 REQUESTS_FREE = 10_000  # actions that an account may take before it has traded; one more for each USD traded
@@ -47,6 +44,11 @@ class Position(NamedTuple):
     isolated: int
     used: int
     realised: int
+    buys: int
+    sells: int
+    funding: int
+    funding_open: int
+    funding_change: int
 
 
 assert Position._fields == layout.POSITION.names
@@ -72,20 +74,67 @@ class Held(NamedTuple):
     @property
     def maintenance(self) -> int:
         """The margin below which it would be liquidated."""
-        return ceil_div(self.value, 2 * self.contract.max_leverage)
+        contract, tier = self.contract, 0
+        while tier + 1 < contract.tier_count and contract.tier_from[tier + 1] <= self.value:
+            tier += 1
+        return ceil_div(self.value, 2 * contract.tier_leverage[tier]) - contract.tier_deduction[tier]
+
+    @property
+    def exposure(self) -> int:
+        """What the position and the open orders of its worse side could come to."""
+        long, short = self.signed_value + self.position.buys, self.position.sells - self.signed_value
+        return max(long, short)
+
+    @property
+    def reserved(self) -> int:
+        """The margin that it takes of the account's own money: all, or if isolated that of its orders."""
+        margin = ceil_div(self.exposure, self.leverage)
+        return margin if self.position.is_cross else margin - ceil_div(self.value, self.leverage)
 
 
 class Account(NamedTuple):
     """An account's rows of one moment."""
 
     funds: Any  # FUNDS
-    held: list[Held]  # in the order of the markets
+    rows: list[Held]  # in the order of the markets, those with orders or nothing, too
     now_ms: int  # of the last block
+
+    @property
+    def held(self) -> list[Held]:
+        """Where it has a position."""
+        return [row for row in self.rows if row.position.size]
 
     @property
     def value(self) -> int:
         """What it would have if all its positions were closed at the mark."""
-        return int(self.funds["cash"]) + sum(held.position.isolated + held.unrealised for held in self.held)
+        return int(self.funds["cash"]) + sum(row.position.isolated + row.unrealised for row in self.rows)
+
+    @property
+    def cross_value(self) -> int:
+        """The same without isolated positions and what was put aside for them."""
+        return int(self.funds["cash"]) + sum(row.unrealised for row in self.rows if row.position.is_cross)
+
+    @property
+    def maintenance(self) -> int:
+        """What its cross positions need to be kept."""
+        return sum(row.maintenance for row in self.rows if row.position.is_cross)
+
+    def spare(self, held: Held) -> int:
+        """What stands behind one position: its bucket, or the account less what its other ones need."""
+        if not held.position.is_cross:
+            return held.position.isolated + held.unrealised
+        return self.cross_value - (self.maintenance - held.maintenance)
+
+    @property
+    def reserved(self) -> int:
+        """The margin of its positions and open orders, at the mark."""
+        return sum(row.reserved for row in self.rows)
+
+    @property
+    def withdrawable(self) -> int:
+        """What may leave it: a tenth of what it holds must stay."""
+        notional = sum(row.value for row in self.rows if row.position.is_cross)
+        return max(0, self.cross_value - max(self.reserved, ceil_div(notional, TRANSFER_PART)))
 
 
 def ceil_div(amount: int, divisor: int) -> int:
@@ -106,7 +155,7 @@ def read(world: World, row: int) -> Account:
         raise NotNow
     positions = [Position(*item) for item in np.sort(out[:count], order="market").tolist()]
     world.learn()
-    return Account(funds[0], [hold(world, position) for position in positions if position.size], now_ms)
+    return Account(funds[0], [hold(world, position) for position in positions], now_ms)
 
 
 def hold(world: World, position: Position) -> Held:
@@ -145,13 +194,6 @@ def subs(world: World, row: int) -> list[int]:
     return found
 
 
-def ledger(world: World, row: int, most: int) -> Array:
-    """An account's newest ledger entries (LEDGER[]), newest first, as far as they are kept."""
-    arrays, out = world.arrays, np.zeros(most, layout.LEDGER)
-    count = account_rows.read_ledger(arrays["funds"], arrays["ledger_ring"], arrays["ledger"], row, out)
-    return out[:count]
-
-
 def address(world: World, row: int) -> str:
     """The address of an account, as the wire's text."""
     return hexed(world.arrays["accounts"]["address"][row])
@@ -180,15 +222,14 @@ def state_core(account: Account | None) -> dict[str, Any]:
     if account is None:
         nothing = _summary(0, [])
         return _state(nothing, nothing, 0, 0, [])
-    cash, held = int(account.funds["cash"]), account.held
+    held = account.held
     cross = [one for one in held if one.position.is_cross]
-    cross_value = cash + sum(one.position.isolated + one.unrealised for one in cross)
     return _state(
         _summary(account.value, held),
-        _summary(cross_value, cross),
-        sum(one.maintenance for one in cross),
-        max(0, cash - int(account.funds["used"])),
-        [{"type": "oneWay", "position": _position(one)} for one in held],
+        _summary(account.cross_value, cross),
+        account.maintenance,
+        account.withdrawable,
+        [{"type": "oneWay", "position": _position(account, one)} for one in held],
     )
 
 
@@ -217,7 +258,7 @@ def _summary(value: int, held: list[Held]) -> dict[str, str]:
     }
 
 
-def _position(held: Held) -> dict[str, Any]:
+def _position(account: Account, held: Held) -> dict[str, Any]:
     position = held.position
     return {
         "coin": held.coin,
@@ -227,10 +268,14 @@ def _position(held: Held) -> dict[str, Any]:
         "positionValue": usd(held.value),
         "unrealizedPnl": usd(held.unrealised),
         "returnOnEquity": _return(held),
-        "liquidationPx": None,
+        "liquidationPx": liquidation_price(held, account.spare(held)),
         "marginUsed": usd(held.used),
         "maxLeverage": held.contract.max_leverage,
-        "cumFunding": dict.fromkeys(("allTime", "sinceOpen", "sinceChange"), NOTHING),
+        "cumFunding": {
+            "allTime": usd(position.funding),
+            "sinceOpen": usd(position.funding_open),
+            "sinceChange": usd(position.funding_change),
+        },
     }
 
 
@@ -249,6 +294,29 @@ def _entry_price(held: Held) -> str:
     return format_decimal((2 * abs(held.position.entry) * more + size) // (2 * size), PLACES)
 
 
+def liquidation_price(held: Held, spare: int) -> str | None:
+    """The mark at which `spare`, which moves with it, is just its maintenance margin, if nothing else moves.
+
+    Of the tier that its notional at that price is in; None: at no price.
+    """
+    size, contract = abs(held.position.size), held.contract
+    most = [*contract.tier_from[1 : contract.tier_count], None]
+    for tier in range(contract.tier_count):
+        parts = 2 * contract.tier_leverage[tier]
+        available = spare - (held.value // parts - contract.tier_deduction[tier])  # rounded as the wire does
+        sign = 1 if held.position.size > 0 else -1
+        top, bottom = held.value * (parts - sign) - sign * parts * available, size * (parts - sign)
+        until = most[tier]
+        if (
+            top > 0
+            and contract.tier_from[tier] * bottom <= top * size
+            and (until is None or top * size < until * bottom)
+        ):
+            more = 10 ** (PLACES - held.places.price)
+            return format_decimal((2 * top * more + bottom) // (2 * bottom), PLACES)
+    return None
+
+
 def _return(held: Held) -> str:
     """What it has gained, by the margin that it was opened with: a quotient, cut at PLACES."""
     entry = abs(held.position.entry)
@@ -263,20 +331,14 @@ def _return(held: Held) -> str:
 
 def tradable(world: World, row: int | None, market: int) -> dict[str, Any]:
     """activeAssetData without its user: how much the account may buy and sell at the mark, and its margin."""
-    funds, open_value = np.zeros(1, layout.FUNDS), np.zeros(2, layout.WORD)
-    position = np.zeros(1, layout.POSITION)
-    position["market"], position["is_cross"] = market, 1
-    if row is not None:
-        arrays = world.arrays
-        tables = arrays["accounts"], arrays["funds"], arrays["positions"], arrays["orders"]
-        if account_rows.read_exposure(*tables, row, market, funds, position, open_value, TRIES) < 0:
-            raise NotNow
-    held = hold(world, Position(*position[0].tolist()))
-    mark, entry = held.contract.mark, held.position.entry
-    free = int(funds["cash"][0]) - int(funds["used"][0])
-    buys, sells = open_value.tolist()
-    long, short = entry + buys, sells - entry
-    values = [openable(held, free, side, max(long, short, 0)) for side in (long, short)]
+    account = None if row is None else read(world, row)
+    rows = account.rows if account else []
+    blank = Position(0, market, 0, 0, 1, *[0] * (len(Position._fields) - 5))
+    held = next((one for one in rows if one.position.market == market), None) or hold(world, blank)
+    mark, position = held.contract.mark, held.position
+    free = account.cross_value - account.reserved if account else 0
+    long, short = held.signed_value + position.buys, position.sells - held.signed_value
+    values = [openable(held, free, side, held.exposure) for side in (long, short)]
     sizes = [value // mark for value in values]
     return {
         "coin": held.coin,
@@ -294,36 +356,12 @@ def openable(held: Held, free: int, side: int, most: int) -> int:
     most  of both sides: up to it an order takes no more margin
     """
     rate = max(held.contract.taker_rate, 0)
-    money = free + held.position.used - 2  # the margin and the fee are both rounded up
+    money = free + ceil_div(held.exposure, held.leverage) - 2  # the margin and the fee are both rounded up
     margined: int = (money * held.leverage - side) * RATE_UNIT // (RATE_UNIT + rate * held.leverage)
     return max(most - side, margined, 0)
 
 
 # --- the ledger --------------------------------------------------------------------------------------------
-
-
-def ledger_entry(entry: np.void) -> dict[str, Any]:
-    """An entry as userNonFundingLedgerUpdates tells it."""
-    return {
-        "time": int(entry["time_ms"]),
-        "hash": hexed(entry["hash"]),
-        "delta": _delta(
-            Ledger(int(entry["kind"])), int(entry["amount"]), hexed(entry["address"]), hexed(entry["other"]),
-            int(entry["nonce"]),
-        ),
-    }  # fmt: skip
-
-
-def _delta(kind: Ledger, amount: int, mine: str, other: str, nonce: int) -> dict[str, Any]:
-    money = usd(abs(amount))
-    giver, taker = (mine, other) if amount < 0 else (other, mine)
-    if kind == Ledger.DEPOSIT:
-        return {"type": "deposit", "usdc": money}
-    if kind == Ledger.WITHDRAW:
-        return {"type": "withdraw", "usdc": money, "nonce": nonce, "fee": NOTHING}
-    if kind == Ledger.SUB_TRANSFER:
-        return {"type": "subAccountTransfer", "usdc": money, "user": giver, "destination": taker}
-    return {"type": "internalTransfer", "usdc": money, "user": giver, "destination": taker, "fee": NOTHING}
 
 
 # --- who it is ---------------------------------------------------------------------------------------------

@@ -10,11 +10,12 @@ A channel knows no client and no clock. It is bound to one world, and bound anew
 
 import numpy as np
 
-from gateway import account_channels, encode, interest, schema
+from gateway import account_channels, encode, interest, ledger, schema
 from gateway.bound import Block, Bound, First, State, gather, missed
 from gateway.codec import encode as json
 from gateway.world import Array, Depth, World
 from shm import layout, units
+from shm.codes import Ledger
 from shm.constants import USER_FILLS_MAX
 
 TRADES_FIRST = 10  # recent trades in a first message
@@ -253,9 +254,9 @@ class FillsChannel(Bound):
 
 
 class UserEventsChannel(Bound):
-    """userEvents, on the channel `user`: fills, and orders that others than the user have cancelled."""
+    """userEvents, on the channel `user`: fills, funding, liquidations, and orders cancelled by others."""
 
-    wants = interest.FILLS | interest.ORDERS
+    wants = interest.FILLS | interest.ORDERS | interest.LEDGER
 
     def __init__(self, subscription: schema.UserEvents):
         super().__init__("user", subscription.key, user=subscription.user.lower())
@@ -268,6 +269,11 @@ class UserEventsChannel(Bound):
         fills = gather(block, "fills", first, block.account_links)
         if len(fills):
             said.append(b'{"channel":"user","data":{"fills":[%b]}}' % world.fills_json(fills))
+        for entry in gather(block, "ledger", first, block.account_links):
+            if entry["kind"] == Ledger.FUNDING:
+                said.append(b'{"channel":"user","data":{"funding":%b}}' % json(ledger.funding(world, entry)))
+            elif entry["kind"] == Ledger.TAKEN:
+                said.append(b'{"channel":"user","data":{"liquidation":%b}}' % json(ledger.liquidation(entry)))
         cancels = world.nonuser_cancels_json(block.events, block.account_links, first)
         if cancels:
             said.append(b'{"channel":"user","data":{"nonUserCancel":[%b]}}' % cancels)

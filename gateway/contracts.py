@@ -14,11 +14,13 @@ from gateway.codec import encode as json
 from gateway.errors import NotNow
 from gateway.world import World
 from shm import account_rows, layout
-from shm.constants import FUNDING_PLACES, MARKET_ORDERS_MAX, USD_PLACES
+from shm.constants import FUNDING_PLACES, MARKET_ORDERS_MAX, RATES_KEPT, USD_PLACES
 from shm.units import format_decimal
 
 TRIES = 4096  # of some 40 ns, as for any row
-DAY_MS = 86_400_000
+DAY_MS, HOUR_MS = 86_400_000, 3_600_000
+RATES_ANSWERED = 500  # hours in one answer, as on the wire
+VENUE = "HlPerp"  # what this venue is called among those whose funding is predicted
 SINGLE_TIER_MAX = 50  # a margin table with an id up to this is one tier: the id is its leverage
 TIERED_FROM = 100  # the id of the first market's table, where a market has more than one tier
 
@@ -51,6 +53,7 @@ class Contract(NamedTuple):
     tier_from: list[int]
     tier_leverage: list[int]
     tier_deduction: list[int]
+    rate_count: int
 
     def tiers(self) -> list[tuple[int, int]]:
         """(from which notional, the most leverage), the largest positions last."""
@@ -179,6 +182,52 @@ def fees(world: World) -> dict[str, Any]:
         "stakingLink": None,
         "activeStakingDiscount": no_discount,
     }
+
+
+# --- funding -----------------------------------------------------------------------------------------------
+
+
+def funding_history(world: World, market: int, since_ms: int, until_ms: int) -> list[dict[str, Any]]:
+    """A market's hours of funding within since_ms..until_ms, oldest first; of more than fit, the oldest."""
+    arrays, out = world.arrays, np.zeros(RATES_KEPT, layout.RATE)
+    count = account_rows.read_rates(
+        arrays["markets"], arrays["contracts"], arrays["rates"], market, out, TRIES
+    )
+    if count < 0:
+        raise NotNow
+    hours = out[:count][::-1]
+    hours = hours[(hours["time_ms"] >= since_ms) & (hours["time_ms"] <= until_ms)]
+    return [
+        {
+            "coin": world.coins[market],
+            "fundingRate": format_decimal(int(hour["rate"]), FUNDING_PLACES),
+            "premium": format_decimal(int(hour["premium"]), FUNDING_PLACES),
+            "time": int(hour["time_ms"]),
+        }
+        for hour in hours[:RATES_ANSWERED]
+    ]
+
+
+def predicted(world: World) -> list[list[Any]]:
+    """What each market's next hour of funding would be, were it over now."""
+    world.learn()
+    next_ms = (world.look().time_ms // HOUR_MS + 1) * HOUR_MS
+    return [
+        [
+            coin,
+            [
+                [
+                    VENUE,
+                    {
+                        "fundingRate": format_decimal(contract(world, market).funding_rate, FUNDING_PLACES),
+                        "nextFundingTime": next_ms,
+                        "fundingIntervalHours": 1,
+                    },
+                ]
+            ],
+        ]
+        for market, coin in enumerate(world.coins)
+    ]
 
 
 # --- contexts ----------------------------------------------------------------------------------------------

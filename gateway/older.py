@@ -36,6 +36,7 @@ class Wanted:
     since: int = 0  # of the table's time, both included
     until: int = EVER
     newest_first: bool = True
+    only: str = ""  # SQL of the table's columns: which of them
 
 
 class Elsewhere(Exception):
@@ -82,11 +83,11 @@ def statement(wanted: Wanted) -> tuple[str, str, tuple[int, ...], tuple[int, ...
     table, order = wanted.table, "DESC" if wanted.newest_first else "ASC"
     owner, place = ("account", "position") if table.ring else table.keys
     at = f"{owner} = ? AND {place}"
-    below = "<=" if table.ring else "<"
+    below, also = "<=" if table.ring else "<", f"AND {wanted.only}" if wanted.only else ""
     joint = f"SELECT 1 FROM {table.name} WHERE {at} = ?"
     rows = (
         f"SELECT {archived.selected(table)} FROM {table.name} WHERE {at} {below} ? "
-        f"AND {table.time} BETWEEN ? AND ? ORDER BY {table.time} {order}, {place} {order} LIMIT ?"
+        f"AND {table.time} BETWEEN ? AND ? {also} ORDER BY {table.time} {order}, {place} {order} LIMIT ?"
     )
     place_of = (wanted.key, wanted.joint)
     return joint, rows, place_of, (*place_of, wanted.since, wanted.until, wanted.most)

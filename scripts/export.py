@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 from shm import archived
 from shm.codes import INTERVALS_MS, NAMES, Flag, Ledger, Side
-from shm.constants import PERP_DECIMALS, PLACES, USD_PLACES
+from shm.constants import FUNDING_PLACES, PERP_DECIMALS, PLACES, USD_PLACES
 
 ROWS = 50_000  # written at once
 Shown = Callable[[int, int], None]  # rows that were written, and all there are
@@ -68,6 +68,7 @@ READ: dict[str, tuple[str, Read]] = {  # the type of the column, and what makes 
     "size": ("decimal", _size),
     "price": ("decimal", _price),
     "usd": ("decimal", _decimal(USD_PLACES)),
+    "rate": ("decimal", _decimal(FUNDING_PLACES)),
     "fine": ("decimal", _decimal(PLACES)),
     "hex": ("text", _hex),
     "side": ("text", _coded(Side)),
@@ -92,7 +93,7 @@ TABLES = {
     archived.REJECTED: _ENDED,
     archived.LEDGER: "position position integer, height height integer, time_ms time_ms integer, "
     "user address hex, kind kind ledger, amount amount usd, other other hex, nonce nonce integer, "
-    "hash hash hex",
+    "coin market coin, rate rate rate, samples samples integer, hash hash hex",
     archived.CANDLES: "coin series coin, interval series interval, start_ms start_ms integer, "
     "open open price, high high price, low low price, close close price, volume volume size, "
     "notional notional usd, trades count integer",

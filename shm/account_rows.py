@@ -12,7 +12,6 @@ import numpy as np
 
 from shm import broadcast, layout, rows, seqlock
 from shm.atomics import load_acquire, pause
-from shm.codes import Flag, OrderState, Side
 from shm.constants import ADDRESS_BYTES
 from shm.kernel import entry, inner
 from shm.layout import NO_ACCOUNT, NO_SLOT
@@ -50,64 +49,6 @@ def read_account(accounts, funds, positions, account, funds_out, out, tries):
             if seqlock.row_unchanged(row, sequence) and count != TORN:
                 return count
         pause()
-    return TORN
-
-
-@inner
-def _sum_orders(orders, slot, count, market, open_value):
-    """Add up price x what remains of an account's orders in a market that may open a position, by side.
-
-    open_value  i8[2], written. Returns 0 or TORN.
-    """
-    open_value[Side.BUY], open_value[Side.SELL] = 0, 0
-    for _ in range(count):
-        if slot < 0 or slot >= len(orders):
-            return TORN
-        order = orders[slot]
-        opens = order.state == OrderState.RESTING and order.flags & Flag.REDUCE_ONLY == 0
-        if opens and order.market == market and order.side <= Side.SELL:
-            open_value[order.side] += order.price * order.quantity
-        slot = order.account_next
-    return 0
-
-
-@entry
-def read_exposure(
-    accounts, funds, positions, orders, account, market, funds_out, position_out, open_value, tries
-):
-    """Copy what decides how much more an account may open in a market, all of one moment.
-
-    funds_out     FUNDS[1]
-    position_out  POSITION[1]: as it was, if there is no row for this market
-    open_value    i8[2] by side: price x what remains of its open orders there that are not reduce-only
-
-    Returns 1, 0 (no such position row) or TORN.
-    """
-    row = accounts[account]
-    for _ in range(tries):
-        sequence = seqlock.row_begin(row)
-        if sequence != TORN:
-            funds_out[0] = funds[account]
-            found = _copy_position(positions, account, market, funds_out[0].first_position, position_out)
-            summed = _sum_orders(orders, row.first_order, row.order_count, market, open_value)
-            if seqlock.row_unchanged(row, sequence) and found != TORN and summed != TORN:
-                return found
-        pause()
-    return TORN
-
-
-@inner
-def _copy_position(positions, account, market, row, out):
-    """Copy an account's row for one market into out[0]; return 1, 0 or TORN."""
-    for _ in range(len(positions)):
-        if row == NO_SLOT:
-            return 0
-        if row < 0 or row >= len(positions) or positions[row].account != account:
-            return TORN
-        if positions[row].market == market:
-            out[0] = positions[row]
-            return 1
-        row = positions[row].next
     return TORN
 
 
@@ -225,6 +166,23 @@ def read_contract(markets, contracts, market, out, tries):
 
 
 @entry
+def read_rates(markets, contracts, rates, market, out, tries):
+    """Copy a market's newest hours of funding into `out` (RATE[]), newest first; return how many, or TORN."""
+    row, kept = markets[market], len(rates) // len(contracts)
+    for _ in range(tries):
+        sequence = seqlock.row_begin(row)
+        if sequence != TORN:
+            begun = contracts[market].rate_count
+            found = min(max(begun, 0), kept, len(out))
+            for n in range(found):
+                out[n] = rates[market * kept + (begun - 1 - n) % kept]
+            if seqlock.row_unchanged(row, sequence):
+                return found
+        pause()
+    return TORN
+
+
+@entry
 def read_candles(markets, heads, candles, market, series, start_ms, end_ms, out, tries):
     """Copy the newest candles of a series that begin within start_ms..end_ms into `out`, newest first.
 
@@ -292,22 +250,22 @@ def warm():
         np.zeros(1, dtype) for dtype in (layout.WORLD_STATUS, layout.ACCOUNT, layout.MARKET)
     )
     funds, positions, agents = (np.zeros(1, dtype) for dtype in (layout.FUNDS, layout.POSITION, layout.AGENT))
-    orders, contracts, heads, candles = (
-        np.zeros(1, dtype) for dtype in (layout.ORDER, layout.CONTRACT, layout.CANDLE_HEAD, layout.CANDLE)
+    contracts, rates, heads, candles = (
+        np.zeros(1, dtype) for dtype in (layout.CONTRACT, layout.RATE, layout.CANDLE_HEAD, layout.CANDLE)
     )
     ring, ledger, address = np.zeros(1, layout.BROADCAST), np.zeros(2, layout.LEDGER), np.zeros(20, np.uint8)
-    mapped = (status, accounts, markets, funds, positions, agents, orders, contracts, heads, candles)
+    mapped = (status, accounts, markets, funds, positions, agents, contracts, rates, heads, candles)
     for array in (*mapped, ring, ledger, address):
         array.flags.writeable = False
     funds_out, position, words = np.zeros(1, layout.FUNDS), np.zeros(1, layout.POSITION), np.zeros(2, "i8")
     agent, candle = np.zeros(1, layout.AGENT), np.zeros(1, layout.CANDLE)
     read_account(accounts, funds, positions, 0, funds_out, position, 1)
-    read_exposure(accounts, funds, positions, orders, 0, 0, funds_out, position, words, 1)
     read_agents(accounts, funds, agents, 0, agent, 1)
     read_agent(status, accounts, agents, address, agent, 1)
     read_subs(accounts, funds, 0, words, 1)
     read_ledger(funds, ring, ledger, 0, np.zeros(1, layout.LEDGER))
     read_contract(markets, contracts, 0, np.zeros(1, layout.CONTRACT), 1)
+    read_rates(markets, contracts, rates, 0, np.zeros(1, layout.RATE), 1)
     read_candles(markets, heads, candles, 0, 0, 0, 0, candle, 1)
     read_day(markets, heads, candles, 0, 0, 0, candle, 1)
     events, links = np.zeros(1, layout.EVENT), np.full(1, -1, np.int32)

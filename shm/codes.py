@@ -131,6 +131,15 @@ class Oracle(IntEnum):
     STOPPED = 3  # the market takes cancels alone until it is heard again
 
 
+class Method(IntEnum):
+    """How a position was taken from who could not keep it."""
+
+    NONE = 0
+    MARKET = 1  # sold on the book
+    BACKSTOP = 2  # the insurance account has it
+    DELEVERAGING = 3  # closed against who stood on the other side
+
+
 class Ask(IntEnum):
     """Bits of a command's `flags`."""
 
@@ -153,6 +162,7 @@ class Tif(IntEnum):
     IOC = 1
     ALO = 2
     MARKET = 3  # FrontendMarket: an IOC by another name
+    LIQUIDATION = 4  # LiquidationMarket: of an order that nobody asked for
 
 
 class Ack(IntEnum):
@@ -227,6 +237,8 @@ class Ledger(IntEnum):
     SEND = 3  # between two accounts; both have an entry
     SUB_TRANSFER = 4
     LIQUIDATION = 5  # between an account whose margin did not suffice and the insurance account
+    FUNDING = 6  # paid or received for a position
+    TAKEN = 7  # nothing moved: positions were taken from it, because its margin did not suffice
 
 
 class Status(IntEnum):
@@ -257,6 +269,8 @@ NAMES = (
     "Market", "Limit", "Stop Market", "Stop Limit", "Take Profit Market", "Take Profit Limit",
     "Open Long", "Open Short", "Close Long", "Close Short", "Long > Short", "Short > Long", "Buy", "Sell",
     "market", "backstop", "USDC",
+    "Liquidated Cross Long", "Liquidated Cross Short", "Liquidated Isolated Long",
+    "Liquidated Isolated Short", "Auto-Deleveraging",
 )  # fmt: skip
 
 assert [NAMES[status] for status in Status] == [

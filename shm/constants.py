@@ -43,11 +43,13 @@ AGENTS_MAX = 1 << 16
 POSITIONS_MAX = 1 << 18
 LEDGER_MAX = 1 << 16
 CANDLES_KEPT = 5000  # of each market and interval, as on the wire
+RATES_KEPT = 31 * 24  # of each market: hours of funding
 COMMANDS_MAX = 1 << 13  # slots of a gateway's command ring, and of its ack ring
 BATCH_MAX = 200  # orders of one signed action
 LEVERAGE_DEFAULT = 20  # in a market where an account has not chosen, if the market allows as much
 MARKET_ORDERS_MAX = ((25, 15_000_000), (20, 5_000_000), (10, 2_000_000), (1, 500_000))  # leverage from, USD
 LIMIT_ORDERS_MAX_TIMES = 10  # a limit order may be worth so many times the largest market order
+TRANSFER_PART = 10  # of the notional of its positions, an account keeps a tenth when money leaves it
 TIERS_MAX = 4  # of margin, in a market
 # of a market's open interest at its mark, in 10**-USD_PLACES USD: no product wraps
 INTEREST_VALUE_MAX = 10**16

@@ -127,10 +127,7 @@ MARKET = lines(
 
 SIDE = record(
     ("offset", "i8"),  # of its extent in `levels`
-    (
-        "count",
-        "i8",
-    ),  # levels: levels[offset:offset+count], worst first, so that the touch is at the end
+    ("count", "i8"),  # levels[offset:offset+count], worst first: the touch is at the end
     ("capacity", "i8"),
     ("order_count", "i8"),
 )
@@ -154,10 +151,7 @@ ORDER = record(
     ("cloid", "u1", c.CLOID_BYTES),
     ("market", "i4"),
     ("account", "i4"),
-    (
-        "prior",
-        "i4",
-    ),  # slots; NO_SLOT at the ends. In a level's queue, or among a market's untriggered orders
+    ("prior", "i4"),  # slots, or NO_SLOT: in a level's queue, or among a market's untriggered
     ("next", "i4"),
     ("account_prior", "i4"),  # among its account's orders
     ("account_next", "i4"),
@@ -172,10 +166,7 @@ assert ORDER.itemsize == 96
 
 ACCOUNT = record(
     ("sequence", "i8"),  # odd while a block changes its orders
-    (
-        "last_fill",
-        "i8",
-    ),  # position in the fills ring of its newest fill, plus one; 0: none
+    ("last_fill", "i8"),  # position plus one of its newest in the fills ring; 0: none
     ("last_closed", "i8"),  # likewise in `closed`
     ("last_rejected", "i8"),
     ("order_count", "i4"),
@@ -232,10 +223,7 @@ assert EVENT.itemsize == LINE, "an event is one pair of lines"
 
 ENDED = record(  # an order's last word, in `closed` or `rejected`
     ("sequence", "i8"),
-    (
-        "account_prior",
-        "i8",
-    ),  # position plus one of the account's entry before this one; 0: none
+    ("account_prior", "i8"),  # position plus one of the account's entry before; 0: none
     ("bucket_prior", "i8"),  # likewise of the one before in its bucket (by oid)
     ("cloid_prior", "i8"),  # likewise in its bucket by cloid
     *_ORDER_FACTS,
@@ -243,10 +231,7 @@ ENDED = record(  # an order's last word, in `closed` or `rejected`
 
 TRADE = record(
     ("sequence", "i8"),
-    (
-        "market_prior",
-        "i8",
-    ),  # position plus one of the market's trade before this one; 0: none
+    ("market_prior", "i8"),  # position plus one of the market's trade before; 0: none
     ("height", "i8"),
     ("time_ms", "i8"),
     ("trade", "i8"),  # the wire's tid
@@ -261,10 +246,7 @@ TRADE = record(
 
 FILL = record(
     ("sequence", "i8"),
-    (
-        "account_prior",
-        "i8",
-    ),  # position plus one of the account's fill before this one; 0: none
+    ("account_prior", "i8"),  # position plus one of the account's fill before; 0: none
     ("height", "i8"),
     ("time_ms", "i8"),
     ("order", "i8"),
@@ -320,11 +302,19 @@ CONTRACT = lines(  # 1 a market, under its bracket
         ("tier_from", "i8", c.TIERS_MAX),  # notional, in 10**-USD_PLACES USD
         ("tier_leverage", "i8", c.TIERS_MAX),
         ("tier_deduction", "i8", c.TIERS_MAX),  # from a notional / (2 x leverage): the maintenance margin
+        ("rate_count", "i8"),  # hours of funding; the newest is in slot (rate_count - 1) % RATES_KEPT
     ]
+)
+RATE = record(  # an hour of funding, under the market's bracket
+    ("time_ms", "i8"),
+    ("rate", "i8"),  # in 10**-FUNDING_PLACES
+    ("premium", "i8"),  # the mean of its samples, likewise
+    ("price", "i8"),  # the oracle, by which positions were valued
+    ("samples", "i8"),
 )
 FUNDS = record(  # 1 an account, under its bracket
     ("cash", "i8"),
-    ("used", "i8"),  # margin of positions and open orders
+    ("used", "i8"),  # margin of positions and open orders, as the marks were when it was told
     ("volume", "i8"),  # traded since ever
     ("fees", "i8"),  # paid since ever, less rebates
     ("realised", "i8"),  # by closing positions, before fees
@@ -349,9 +339,14 @@ POSITION = record(  # one account in one market, under the account's bracket
     ("is_cross", "i8"),
     ("size", "i8"),  # signed
     ("entry", "i8"),  # signed notional at which it was opened
-    ("isolated", "i8"),  # money set aside for it
-    ("used", "i8"),  # margin of the position and its market's open orders
+    ("isolated", "i8"),  # money set aside for it; less than nothing only while profit covers it
+    ("used", "i8"),  # margin of the position and its market's open orders, as the mark was when it was told
     ("realised", "i8"),
+    ("buys", "i8"),  # price x remaining of its market's open buys that are not reduce-only
+    ("sells", "i8"),
+    ("funding", "i8"),  # paid for it, less received: ever
+    ("funding_open", "i8"),  # since it was opened
+    ("funding_change", "i8"),  # since its size changed
 )
 AGENT = record(  # who may trade for an account, under the account's bracket
     ("account", "i4"),
@@ -369,11 +364,16 @@ LEDGER = record(
     ("time_ms", "i8"),
     ("amount", "i8"),  # signed, what the account's cash changed by
     ("nonce", "i8"),
+    ("price", "i8"),  # FUNDING: the oracle. TAKEN: what the account, or the bucket, was worth, in USD
+    ("size", "i8"),  # FUNDING: of the position. TAKEN: the notional of all of them, in USD
+    ("rate", "i8"),  # FUNDING: of the hour, in 10**-FUNDING_PLACES
     ("hash", "u1", c.HASH_BYTES),
     ("address", "u1", c.ADDRESS_BYTES),
-    ("other", "u1", c.ADDRESS_BYTES),  # the other account of a transfer
+    ("other", "u1", c.ADDRESS_BYTES),  # the other account of a transfer; TAKEN: the insurance account
     ("account", "i4"),
     ("kind", "i4"),  # codes.Ledger
+    ("market", "i4"),  # FUNDING, TAKEN: of the position; NO_MARKET: all cross ones
+    ("samples", "i4"),  # FUNDING: premiums of that hour
 )
 CANDLE = record(  # under the market's bracket
     ("start_ms", "i8"),
@@ -475,6 +475,7 @@ WORLD = {  # section -> its dtype; how many of each is the configuration's
     "ledger": LEDGER,
     "candle_heads": CANDLE_HEAD,  # len(INTERVALS_MS) a market
     "candles": CANDLE,  # CANDLES_KEPT for each of those
+    "rates": RATE,  # RATES_KEPT a market
 }
 
 DOOR = {  # between one gateway and the engine, both ways

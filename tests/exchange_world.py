@@ -15,7 +15,7 @@ import numpy as np
 
 from shm import broadcast, codes, layout
 from shm.constants import PERP_DECIMALS
-from shm.layout import NO_ACCOUNT, NO_SLOT
+from shm.layout import NO_ACCOUNT, NO_MARKET, NO_SLOT
 from tests.world import Block, World, raw
 
 KEPT = 16  # candles of each market and interval
@@ -23,6 +23,7 @@ INTERVALS = list(codes.INTERVALS_MS)
 COUNTS = {
     "contracts": 8, "funds": 64, "positions": 256, "agents": 64, "ledger": 64,
     "candle_heads": 8 * len(INTERVALS), "candles": 8 * len(INTERVALS) * KEPT,
+    "rates": 8 * KEPT,
 }  # fmt: skip
 
 
@@ -103,14 +104,17 @@ class ExchangeBlock(Block):
         self._change_account(master, write)
         self._change_account(address, lambda _: None)
 
-    def money(self, user, kind, amount, other="0x" + "00" * 20, nonce=0):
-        """An entry of the ledger."""
+    def money(self, user, kind, amount, other="0x" + "00" * 20, nonce=0, coin=None, **more):
+        """An entry of the ledger. more: others of its fields."""
         entry = np.zeros(1, layout.LEDGER)
         entry["height"], entry["time_ms"], entry["amount"], entry["nonce"] = (
             self.height, self.time_ms, amount, nonce,
         )  # fmt: skip
         entry["hash"], entry["address"], entry["other"] = np.arange(32), raw(user), raw(other)
         entry["account"], entry["kind"] = self.world.account(user), kind
+        entry["market"] = NO_MARKET if coin is None else self.world.market(coin)
+        for field, value in more.items():
+            entry[field] = value
         self.entries.append(entry)
 
     def open_interest(self, coin, size):
@@ -120,6 +124,19 @@ class ExchangeBlock(Block):
         """Give a market these fields of its CONTRACT."""
         m = self.world.market(coin)
         self.changes.append((None, lambda _: self._set("contracts", m, fields)))
+        self.markets.add(m)
+
+    def rate(self, coin, rate, premium=0):
+        """An hour of funding is over."""
+        m, arrays = self.world.market(coin), self.world.arrays
+
+        def write(_):
+            kept, begun = len(arrays["rates"]) // len(arrays["contracts"]), arrays["contracts"]["rate_count"]
+            told = {"time_ms": self.time_ms, "rate": rate, "premium": premium}
+            self._set("rates", m * kept + int(begun[m]) % kept, told)
+            begun[m] += 1
+
+        self.changes.append((None, write))
         self.markets.add(m)
 
     def _change_account(self, user, write):

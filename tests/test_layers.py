@@ -24,16 +24,18 @@ ORDER = {  # a module imports only what stands before it in its package; a new f
     "engine": "state book history publish apply image verify "
     "journal.record journal.disk journal.reader journal.writer journal.runner journal.__main__ "
     "exchange.records exchange.state exchange.arithmetic exchange.outcomes exchange.signers exchange.prices "
-    "exchange.money exchange.cloids exchange.matching exchange.markets exchange.ahead exchange.apply "
-    "exchange.candles exchange.world exchange.project exchange.snapshot exchange.recovery "
-    "exchange.doors exchange.operating exchange.durable exchange.runner exchange.__main__ "
+    "exchange.funding exchange.margin exchange.money exchange.cloids exchange.matching exchange.markets "
+    "exchange.liquidation exchange.ahead exchange.apply "
+    "exchange.candles exchange.world exchange.statements exchange.project exchange.snapshot "
+    "exchange.recovery exchange.doors exchange.operating exchange.durable exchange.runner exchange.__main__ "
     "replica.archive replica.copy replica.source replica.runner replica.__main__ "
     "follow.records follow.scan follow.intern follow.events follow.decode follow.snapshot follow.parse "
     "follow.tail follow.join follow.bootstrap follow.meta follow.checkpoint follow.check follow.watch "
     "follow.follower follow.runner follow.__main__",
     "gateway": "errors terms exchange_schema schema codec actions signing numbers encode world older "
-    "commands door answers exchange interest candles contracts accounts account_info bound account_channels "
-    "channels rings fanout readers notices feed session info http accept ws archive application front server "
+    "commands door answers exchange interest candles contracts ledger accounts account_info bound "
+    "account_channels channels rings fanout readers notices feed session info http accept ws archive "
+    "application front server "
     "__main__",
 }
 ONLY_IN = {  # a library, and the only files that may import it
@@ -49,12 +51,13 @@ PURE = {  # modules that know no clock, no chance, no outside world
     "index",
     "engine": "state book history publish apply image verify journal.record "
     "exchange.records exchange.state exchange.arithmetic exchange.outcomes exchange.signers exchange.prices "
-    "exchange.money exchange.cloids exchange.matching exchange.markets exchange.ahead exchange.apply "
-    "exchange.candles exchange.world exchange.project "
+    "exchange.funding exchange.margin exchange.money exchange.cloids exchange.matching exchange.markets "
+    "exchange.liquidation exchange.ahead exchange.apply "
+    "exchange.candles exchange.world exchange.statements exchange.project "
     "follow.records follow.scan follow.intern follow.events follow.decode follow.parse follow.join",
     "gateway": "errors terms exchange_schema schema codec actions signing numbers encode world older "
-    "commands door answers exchange interest candles contracts accounts account_info bound account_channels "
-    "channels rings fanout readers notices feed session info",
+    "commands door answers exchange interest candles contracts ledger accounts account_info bound "
+    "account_channels channels rings fanout readers notices feed session info",
 }
 OUTSIDE = {"asyncio", "os", "random", "secrets", "socket", "subprocess", "threading", "time"}
 

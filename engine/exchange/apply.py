@@ -6,7 +6,7 @@ either taken whole or refused whole, and the state stays sound.
 
 import numpy as np
 
-from engine.exchange import markets, matching, money, prices, signers
+from engine.exchange import funding, liquidation, margin, markets, matching, money, prices, signers
 from engine.exchange.ahead import fetch
 from engine.exchange.outcomes import answer, emit, seal, touch_account
 from engine.exchange.records import Kind
@@ -19,7 +19,7 @@ SCHEDULE_AHEAD_MS = 5000
 SCHEDULES_A_DAY = 10
 OUTCOMES_AN_ORDER = 2
 OUTCOMES_A_COMMAND = 16
-OUTCOMES_A_MARKET = 3  # at the end of a block: its mark, its premium, itself
+OUTCOMES_A_MARKET = 4  # at the end of a block: its mark, its rate, its premium, itself
 
 _FEE_ADDRESS = np.frombuffer(FEE_ADDRESS, np.uint8)
 _INSURANCE_ADDRESS = np.frombuffer(INSURANCE_ADDRESS, np.uint8)
@@ -58,7 +58,9 @@ def _outcomes_max(state, command):
     most = OUTCOMES_AN_ORDER * status.order_count + OUTCOMES_A_COMMAND
     if command.kind == Command.END_BLOCK:
         most += heap.touched_accounts + heap.touched_positions + 2 * status.order_count
-        most += OUTCOMES_A_MARKET * status.market_count
+        most += OUTCOMES_A_MARKET * status.market_count + liquidation.outcomes_needed(state)
+    if heap.funding_left > 0:
+        most += 3 * heap.positions
     return most
 
 
@@ -253,7 +255,11 @@ def _end_block(state, command):
         _fire_schedules(state, now_ms)
     prices.let_age(state, now_ms)
     prices.mark_themselves(state, now_ms)
+    funding.begin(state, now_ms)
+    liquidation.pay_funding(state)
     prices.sample_premiums(state, now_ms)
+    liquidation.look(state)
+    _refresh_touched(state)
     for i in range(heap.touched_accounts):
         money.tell_account(state, state.touched_accounts[i])
     for i in range(heap.touched_positions):
@@ -270,8 +276,20 @@ def _end_block(state, command):
 
 
 @inner
+def _refresh_touched(state):
+    """Bring what is told of accounts up to date; who pays funding by this touches more."""
+    at = 0
+    while at < state.heap[0].touched_accounts:
+        margin.refresh(state, state.touched_accounts[at])
+        at += 1
+
+
+@inner
 def _next_due(state):
-    """When a block must end although nobody asks for anything (ms): then there is a premium to sample."""
+    """When a block must end although nobody asks for anything (ms): for a premium, or a circle under way."""
+    heap = state.heap[0]
+    if heap.circle_left > 0 or heap.funding_left > 0:
+        return heap.time_ns // 1_000_000
     for market in range(state.status[0].market_count):
         if state.markets[market].oracle > 0:
             return (state.heap[0].sample_slot + 1) * prices.SAMPLE_MS

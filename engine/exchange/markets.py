@@ -4,7 +4,7 @@ Every word of his is a command like any other, so that a journal holds who was h
 """
 
 from engine.exchange import matching
-from engine.exchange.outcomes import emit, touch_account
+from engine.exchange.outcomes import emit, move_marks, touch_account
 from engine.exchange.prices import PRICE_MAX
 from engine.exchange.records import Kind
 from engine.exchange.signers import find_account
@@ -47,7 +47,8 @@ def add(state, command):
     row = state.markets[market]
     row.price_unit, row.size_decimals = 10 ** (PERP_DECIMALS - decimals), decimals
     row.max_leverage, row.maker_rate, row.taker_rate = leverage, maker, taker
-    row.reference_price, row.mark, row.mark_ms = command.price, command.price, command.time_ns // 1_000_000
+    row.reference_price, row.mark, row.sound_mark = command.price, command.price, command.price
+    row.mark_ms = command.time_ns // 1_000_000
     row.price_band, row.impact_notional, row.value_max = PRICE_BAND, IMPACT_USD, 0
     row.tier_count, row.tier_leverage[0] = 1, leverage
     for least, dollars in MARKET_ORDERS_MAX:
@@ -88,6 +89,7 @@ def add_tier(state, command):
     row.tier_from[last + 1], row.tier_leverage[last + 1] = notional, leverage
     row.tier_deduction[last + 1] = deduction
     row.tier_count += 1
+    move_marks(state)
     outcome = emit(state, Kind.TIER, NO_ACCOUNT, command.market)
     outcome.order, outcome.price, outcome.trade, outcome.amount = last + 1, notional, leverage, deduction
     return Refusal.NONE

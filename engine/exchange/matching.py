@@ -7,15 +7,15 @@
 import numpy as np
 
 from engine import book
-from engine.exchange import cloids, money
+from engine.exchange import cloids, margin, money
 from engine.exchange.arithmetic import ceil_div
 from engine.exchange.outcomes import answer, emit
 from engine.exchange.prices import PRICE_MAX, best_price, is_open, reference_of
 from engine.exchange.records import Kind
 from shm import index
-from shm.codes import NAMES, REFUSED_AS, Ack, Ask, Flag, Refusal, Side, Status, Tif
+from shm.codes import NAMES, REFUSED_AS, Ack, Ask, Flag, Method, Refusal, Side, Status, Tif
 from shm.constants import INTEREST_VALUE_MAX, LIMIT_ORDERS_MAX_TIMES
-from shm.kernel import copy_bytes, inner
+from shm.kernel import apart, copy_bytes, inner
 from shm.layout import NO_SLOT
 
 QUANTITY_MAX = 10**15
@@ -27,6 +27,7 @@ TRADE_BITS = 50
 PER_MILLE = 1000
 
 CANCELED = int(Status.CANCELED)
+MARGIN_CANCELED = NAMES.index("marginCanceled")
 SELF_TRADE = NAMES.index("selfTradeCanceled")
 REDUCE_ONLY_CANCELED = NAMES.index("reduceOnlyCanceled")
 SCHEDULED = NAMES.index("scheduledCancel")
@@ -48,7 +49,7 @@ def trade_id(buyer, seller):
 def judge(state, command, account, replaced):
     """Return (Refusal, quantity to place). replaced: slot of the order that this one replaces, or NO_SLOT."""
     market, price, quantity = state.markets[command.market], command.price, command.quantity
-    position = state.positions[money.position_of(state, account, command.market)]
+    position = state.positions[margin.position_of(state, account, command.market)]
     reduces = command.flags & Ask.REDUCE_ONLY != 0
     if state.heap[0].is_killed or state.accounts[account].is_killed:
         return Refusal.KILLED, 0
@@ -78,8 +79,8 @@ def judge(state, command, account, replaced):
         code = _judge_room(state, command, account, replaced, reduces)
     if code == Refusal.NONE:
         code = _judge_crossing(state, command, replaced)
-    if code == Refusal.NONE and not reduces and not _is_covered(state, command, account, replaced, quantity):
-        code = Refusal.MARGIN
+    if code == Refusal.NONE and not reduces:
+        code = _judge_margin(state, command, account, replaced, quantity)
     return code, quantity
 
 
@@ -104,7 +105,7 @@ def _closable(size, side):
 def _judge_interest(state, command, closable):
     """Whether the market's open interest may grow by this order."""
     market, quantity = state.markets[command.market], command.quantity
-    dearest = max(command.price, market.mark, best_price(state, command.market, Side.BUY))
+    dearest = max(command.price, market.mark, market.oracle, best_price(state, command.market, Side.BUY))
     if dearest > INTEREST_VALUE_MAX // (market.open_interest + quantity):
         return Refusal.INTEREST_FAST
     capped = 0 < market.interest_cap <= market.open_interest * market.mark
@@ -163,10 +164,12 @@ def _best_price_without(state, market, side, slot):
     return state.levels[row.offset + count - 1].price if count > 0 else 0
 
 
-@inner
-def _is_covered(state, command, account, replaced, quantity):
+@apart
+def _judge_margin(state, command, account, replaced, quantity):
+    """Whether the account may have so large a position, and can bear it."""
+    margin.refresh(state, account)
     market = state.markets[command.market]
-    position = state.positions[money.position_of(state, account, command.market)]
+    position = state.positions[margin.position_of(state, account, command.market)]
     value = command.price * quantity
     buys, sells, freed = position.buys, position.sells, 0
     if replaced != NO_SLOT:
@@ -175,14 +178,17 @@ def _is_covered(state, command, account, replaced, quantity):
         if there == command.market:
             buys, sells = buys - old_buys, sells - old_sells
         else:
-            freed = money.freed(state, account, there, old_buys, old_sells)
+            freed = margin.freed(state, account, there, old_buys, old_sells)
     if command.side == Side.BUY:
         buys += value
     else:
         sells += value
+    if margin.exceeds_tier(state, account, command.market, buys, sells):
+        return Refusal.TIER
     fee = ceil_div(value * max(market.taker_rate, 0), money.RATE_UNIT)
-    leverage = money.leverage_of(state, position, command.market)
-    return money.covers(state, account, command.market, buys, sells, leverage, fee - freed)
+    leverage = margin.leverage_of(state, position, command.market)
+    covered = margin.covers(state, account, command.market, buys, sells, leverage, fee - freed)
+    return Refusal.NONE if covered else Refusal.MARGIN
 
 
 @inner
@@ -201,19 +207,36 @@ def _values_of(order):
 def place(state, command, account, oid, quantity):
     """Match the order, which was judged, and let its rest rest; answer the command."""
     heap = state.heap[0]
-    heap.filled, heap.filled_notional = 0, 0
-    remaining = _match(state, command, account, oid, quantity)
-    may_rest = command.tif == Tif.GTC or command.tif == Tif.ALO
+    heap.filled, heap.filled_notional, heap.is_stopped = 0, 0, 0
+    remaining = quantity
+    if _reaches(state, command.market, command.side, command.price):
+        remaining = match(state, command, account, oid, quantity, command.price)
+    may_rest = (command.tif == Tif.GTC or command.tif == Tif.ALO) and heap.is_stopped == 0
     if remaining > 0 and may_rest:
         _rest(state, command, account, oid, remaining, quantity)
         answer(state, command, Ack.RESTING, Refusal.NONE, oid, heap.filled, heap.filled_notional)
     elif heap.filled > 0:
-        outcome = _tell(state, Kind.ENDED, command, account, oid)
-        outcome.quantity, outcome.original, outcome.flags = remaining, quantity, outcome.flags | Flag.CROSSED
-        outcome.status = CANCELED if remaining > 0 else Status.FILLED
+        tell_taken(state, command, account, oid, quantity, remaining)
         answer(state, command, Ack.FILLED, Refusal.NONE, oid, heap.filled, heap.filled_notional)
     else:
-        refuse(state, command, account, oid, Refusal.IOC)
+        refuse(state, command, account, oid, Refusal.MARGIN if heap.is_stopped else Refusal.IOC)
+
+
+@inner
+def _reaches(state, market, side, limit):
+    """Whether an order with this limit meets anybody."""
+    best = best_price(state, market, 1 - side)
+    return best > 0 and (limit >= best if side == Side.BUY else limit <= best)
+
+
+@inner
+def tell_taken(state, command, account, oid, quantity, remaining):
+    """Tell the end of an order that was filled, at least in part, and does not rest."""
+    outcome = _tell(state, Kind.ENDED, command, account, oid)
+    outcome.quantity, outcome.original, outcome.flags = remaining, quantity, outcome.flags | Flag.CROSSED
+    outcome.status = Status.FILLED
+    if remaining > 0:
+        outcome.status = MARGIN_CANCELED if state.heap[0].is_stopped else CANCELED
 
 
 @inner
@@ -246,12 +269,13 @@ def _flags_of(command):
     return flags | (Flag.HAS_CLOID if command.flags & Ask.HAS_CLOID else 0)
 
 
-@inner
-def _match(state, command, account, oid, quantity):
-    """Trade with the other side as far as the limit reaches; return what remains."""
-    market, side, limit, remaining = command.market, command.side, command.price, quantity
+@apart
+def match(state, command, account, oid, quantity, limit):
+    """Trade with the other side as far as the limit reaches, and as both can bear it; return what remains."""
+    market, side, remaining = command.market, command.side, quantity
     other = state.sides[2 * market + 1 - side]
-    while remaining > 0 and other.count > 0:
+    margin.refresh(state, account)
+    while remaining > 0 and other.count > 0 and state.heap[0].is_stopped == 0:
         level = state.levels[other.offset + other.count - 1]
         if (level.price > limit) if side == Side.BUY else (level.price < limit):
             break
@@ -262,56 +286,87 @@ def _match(state, command, account, oid, quantity):
             continue
         traded = min(remaining, maker.quantity)
         if maker.flags & Flag.REDUCE_ONLY:
-            at = money.position_of(state, maker.account, market)
+            at = margin.position_of(state, maker.account, market)
             traded = min(traded, _closable(state.positions[at].size, maker.side))
             if traded == 0:
                 end(state, slot, REDUCE_ONLY_CANCELED)
                 continue
-        remaining -= traded
-        _trade(state, command, account, oid, slot, traded, remaining)
+        remaining -= _trade(state, command, account, oid, slot, traded, remaining)
     return remaining
 
 
 @inner
 def _trade(state, command, account, oid, slot, quantity, remaining):
-    """Trade `quantity` with the resting order in `slot`; `remaining` is left of the taker."""
-    maker, market, side = state.orders[slot], state.markets[command.market], command.side
-    price, maker_account = maker.price, maker.account
-    heap, notional = state.heap[0], maker.price * quantity
+    """Trade `quantity` with the resting order in `slot`, if both can bear it; return how much it was.
+
+    remaining  of the taker before
+    """
+    heap, maker, market, side = state.heap[0], state.orders[slot], state.markets[command.market], command.side
+    price, maker_account, notional = maker.price, maker.account, maker.price * quantity
+    maker_fee, taker_fee = money.fees_of(market, notional)
+    margin.refresh(state, maker_account)
+    gives = margin.fill_of(state, maker_account, command.market, maker.side, price, quantity, maker_fee)
+    if not _may_give(state, slot, notional, gives):
+        end(state, slot, MARGIN_CANCELED)
+        return 0
+    takes = margin.fill_of(state, account, command.market, side, price, quantity, taker_fee)
+    if not _may_take(state, account, command.market, takes):
+        heap.is_stopped = 1
+        return 0
     heap.filled += quantity
     heap.filled_notional += notional
     market.reference_price, market.is_touched = price, 1
-    maker_fee, taker_fee = money.fees_of(market, notional)
     money.take_fee(state, maker_fee + taker_fee)
     trade = trade_id(oid, maker.order) if side == Side.BUY else trade_id(maker.order, oid)
 
-    at = money.position_of(state, maker_account, command.market)
     outcome = _tell_open(state, Kind.FILLED, slot)
-    outcome.start, outcome.trade, outcome.fee, outcome.other = (
-        state.positions[at].size,
-        trade,
-        maker_fee,
-        account,
-    )
     outcome.quantity, outcome.original = quantity, maker.quantity - quantity
-    outcome.done = outcome.original == 0
-    outcome.status = Status.FILLED if outcome.done else 0
-    outcome.amount = money.settle(
-        state, maker_account, command.market, maker.side, price, quantity, maker_fee
-    )
+    outcome.other = account
+    _settle(state, outcome, maker_account, command.market, gives, notional, maker_fee, trade)
     _fill_order(state, slot, quantity, notional)
 
-    mine = money.position_of(state, account, command.market)
     outcome = _tell(state, Kind.FILLED, command, account, oid)
-    outcome.start, outcome.trade, outcome.fee = state.positions[mine].size, trade, taker_fee
-    outcome.price, outcome.quantity, outcome.original = price, quantity, remaining
+    outcome.price, outcome.quantity, outcome.original = price, quantity, remaining - quantity
     outcome.other, outcome.flags = maker_account, outcome.flags | Flag.CROSSED
-    outcome.done = remaining == 0
+    _settle(state, outcome, account, command.market, takes, notional, taker_fee, trade)
+    end_reducing(state, maker_account, command.market)
+    end_reducing(state, account, command.market)
+    return quantity
+
+
+@inner
+def _may_give(state, slot, notional, fill):
+    """Whether the maker can bear the fill of his order in `slot`."""
+    order = state.orders[slot]
+    position = state.positions[margin.position_of(state, order.account, order.market)]
+    buys, sells = position.buys, position.sells
+    if order.flags & Flag.REDUCE_ONLY == 0:
+        buys, sells = (buys - notional, sells) if order.side == Side.BUY else (buys, sells - notional)
+    return margin.bears(state, order.account, order.market, fill, buys, sells)
+
+
+@inner
+def _may_take(state, account, market, fill):
+    """Whether the taker can bear the fill; one who is sold out, whether he is left with no debt."""
+    if state.heap[0].method != Method.NONE:
+        return margin.survives(state, account, market, fill)
+    position = state.positions[margin.position_of(state, account, market)]
+    return margin.bears(state, account, market, fill, position.buys, position.sells)
+
+
+@inner
+def _settle(state, outcome, account, market, fill, notional, fee, trade):
+    """Let one side of a trade have its fill, and say so in its outcome."""
+    row, method = state.accounts[account], state.heap[0].method
+    outcome.start = state.positions[margin.position_of(state, account, market)].size
+    outcome.trade, outcome.fee, outcome.code = trade, fee, method
+    outcome.done = outcome.original == 0
     outcome.status = Status.FILLED if outcome.done else 0
-    outcome.amount = money.settle(state, account, command.market, side, price, quantity, taker_fee)
-    money.open_interest(state, account, command.market, side, 0)
-    _end_reducing(state, maker_account, command.market)
-    _end_reducing(state, account, command.market)
+    if method != Method.NONE:
+        outcome.flags |= Flag.LIQUIDATION
+    outcome.amount = margin.settle(state, account, market, fill)
+    row.fees += fee
+    row.volume += notional
 
 
 @inner
@@ -324,15 +379,15 @@ def _fill_order(state, slot, quantity, notional):
         book.resize(state, slot, order.quantity - quantity)
     else:
         _leave(state, slot)
-    money.open_interest(state, order.account, order.market, order.side, -notional)
+    margin.open_interest(state, order.account, order.market, order.side, -notional)
 
 
-@inner
-def _end_reducing(state, account, market):
+@apart
+def end_reducing(state, account, market):
     """End the account's reduce-only orders in a market whose position they cannot reduce any more."""
     if state.accounts[account].reduce_count == 0:
         return
-    size = state.positions[money.position_of(state, account, market)].size
+    size = state.positions[margin.position_of(state, account, market)].size
     slot = state.accounts[account].first_order
     while slot != NO_SLOT:
         order, following = state.orders[slot], state.orders[slot].account_next
@@ -360,7 +415,7 @@ def _rest(state, command, account, oid, remaining, original):
     if order.flags & Flag.REDUCE_ONLY:
         state.accounts[account].reduce_count += 1
     else:
-        money.open_interest(state, account, command.market, order.side, order.price * remaining)
+        margin.open_interest(state, account, command.market, order.side, order.price * remaining)
     outcome = _tell(state, Kind.OPENED, command, account, oid)
     outcome.quantity, outcome.original = remaining, original
 
@@ -368,7 +423,7 @@ def _rest(state, command, account, oid, remaining, original):
 # --- ending -------------------------------------------------------------------------------------------------
 
 
-@inner
+@apart
 def end(state, slot, status):
     """End the open order in `slot`, with a row of NAMES to say how."""
     order = state.orders[slot]
@@ -377,7 +432,29 @@ def end(state, slot, status):
     outcome.status = status
     value = 0 if order.flags & Flag.REDUCE_ONLY else order.price * order.quantity
     _leave(state, slot)
-    money.open_interest(state, order.account, order.market, order.side, -value)
+    margin.open_interest(state, order.account, order.market, order.side, -value)
+
+
+@apart
+def sell_out(state, account, market, quantity, tif):
+    """Sell or buy back so much of a position, at whatever the book gives; return how much it was.
+
+    The owner is left with nothing less than nothing. There was no order if nobody could trade with it.
+    """
+    heap, own = state.heap[0], state.own[0]
+    size = state.positions[margin.position_of(state, account, market)].size
+    own.market, own.side, own.price, own.tif = market, Side.SELL if size > 0 else Side.BUY, 0, tif
+    own.flags, own.time_ns = Ask.REDUCE_ONLY, heap.time_ns
+    heap.filled, heap.filled_notional, heap.is_stopped = 0, 0, 0
+    heap.orders += 1
+    oid, heap.method = heap.orders, Method.MARKET
+    remaining = match(state, own, account, oid, quantity, 1 if size > 0 else PRICE_MAX)
+    heap.method, heap.is_stopped = Method.NONE, 0
+    if heap.filled > 0:
+        tell_taken(state, own, account, oid, quantity, remaining)
+    else:
+        heap.orders -= 1
+    return heap.filled
 
 
 @inner

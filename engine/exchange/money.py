@@ -1,118 +1,28 @@
-"""Cash, positions and the margin they need, in exact integers.
+"""What moves money other than a trade: transfers, what is put aside for a position, leverage; and fees.
 
-Money is in 10**-USD_PLACES USD; a price times a quantity is that already. What an account has free is its
-cash less the margin in use; margin is the notional that its position and its open orders of one side could
-come to, over the leverage it chose. Bounds on every order, balance and leverage keep all products in int64;
-the one division that could not (`share`) goes bit by bit.
+Money is in 10**-USD_PLACES USD; a price times a quantity is that already. Bounds on every order, balance and
+leverage, and on open interest, keep all products in int64 (engine/exchange/README.md).
 """
 
-from engine.exchange.arithmetic import ceil_div, share
+from engine.exchange import margin
+from engine.exchange.arithmetic import ceil_div
 from engine.exchange.outcomes import emit, touch_account, touch_position
 from engine.exchange.records import Kind
 from engine.exchange.signers import find_account, judge_new, make_account
 from engine.exchange.state import FEE_ACCOUNT
-from shm.codes import Ask, Ledger, Refusal, Side
-from shm.constants import LEVERAGE_DEFAULT
+from shm.codes import Ask, Ledger, Refusal
+from shm.constants import TRANSFER_PART
 from shm.kernel import copy_bytes, inner
 from shm.layout import NO_ACCOUNT, NO_SLOT
 
 AMOUNT_MAX = 10**15  # of one transfer
-CASH_MAX = 10**17  # of one account: times the highest leverage it is still far from 2**63
+CASH_MAX = (
+    10**17
+)  # of one account when it is given money, and of all deposits: far from 2**63 at any leverage
 RATE_UNIT = 10**6  # rates are in millionths of a notional
 
 
-# --- margin -------------------------------------------------------------------------------------------------
-
-
-@inner
-def position_of(state, account, market):
-    """Return the row of the account's position in the market."""
-    return account * len(state.markets) + market
-
-
-@inner
-def leverage_of(state, position, market):
-    if position.leverage != 0:
-        return position.leverage
-    return min(LEVERAGE_DEFAULT, state.markets[market].max_leverage)
-
-
-@inner
-def margin_of(entry, buys, sells, leverage):
-    """The margin of a signed entry notional and the open orders beside it."""
-    return ceil_div(max(entry + buys, sells - entry, 0), leverage)
-
-
-@inner
-def reserve(state, account, market, buys, sells):
-    """Set what the open orders beside a position come to, and the margin accordingly."""
-    at = position_of(state, account, market)
-    position = state.positions[at]
-    position.buys, position.sells = buys, sells
-    used = margin_of(position.entry, buys, sells, leverage_of(state, position, market))
-    state.accounts[account].used += used - position.used
-    position.used = used
-    touch_position(state, at)
-
-
-@inner
-def open_interest(state, account, market, side, value):
-    """Count an open order's value (negative: no more) beside a position."""
-    position = state.positions[position_of(state, account, market)]
-    if side == Side.BUY:
-        reserve(state, account, market, position.buys + value, position.sells)
-    else:
-        reserve(state, account, market, position.buys, position.sells + value)
-
-
-@inner
-def covers(state, account, market, buys, sells, leverage, fee):
-    """Whether the account can bear this margin in place of the present one, and a fee. Less it always can."""
-    position, account = state.positions[position_of(state, account, market)], state.accounts[account]
-    used = margin_of(position.entry, buys, sells, leverage)
-    return used <= position.used or account.cash - (account.used - position.used + used) - fee >= 0
-
-
-@inner
-def freed(state, account, market, buys, sells):
-    """The margin that comes free when open orders of this value leave the side of a position."""
-    position = state.positions[position_of(state, account, market)]
-    leverage = leverage_of(state, position, market)
-    return position.used - margin_of(position.entry, position.buys - buys, position.sells - sells, leverage)
-
-
 # --- trades -------------------------------------------------------------------------------------------------
-
-
-@inner
-def settle(state, account, market, side, price, quantity, fee):
-    """Change a position and its account's cash by one side of a trade; return the closed pnl."""
-    position, account = state.positions[position_of(state, account, market)], state.accounts[account]
-    market = state.markets[market]
-    long_before = max(position.size, 0)
-    sign = 1 if side == Side.BUY else -1
-    size, pnl, opens = position.size, 0, quantity
-    if size * sign < 0:
-        closes = min(abs(size), quantity)
-        part = share(abs(position.entry), closes, abs(size))
-        if size < 0:
-            part = -part
-        pnl = -sign * price * closes - part
-        position.entry -= part
-        position.size += sign * closes
-        opens = quantity - closes
-    position.size += sign * opens
-    position.entry += sign * price * opens
-    position.realised += pnl
-    account.realised += pnl
-    account.fees += fee
-    account.cash += pnl - fee
-    account.volume += price * quantity
-    if position.size == 0:
-        account.cash += position.isolated
-        position.isolated = 0
-    market.open_interest += max(position.size, 0) - long_before
-    return pnl
 
 
 @inner
@@ -133,20 +43,20 @@ def take_fee(state, fee):
 
 
 @inner
-def free_of(state, account):
-    row = state.accounts[account]
-    return row.cash - row.used
-
-
-@inner
-def move(state, command, account, amount, kind, other):
+def move(state, account, amount, nonce, kind, other):
     """Add a signed amount to the account's cash, and tell it; `other` is the account on the other side."""
     row = state.accounts[account]
     row.cash += amount
     row.deposited += amount
     outcome = emit(state, Kind.MONEY, account, -1)
-    outcome.order, outcome.amount, outcome.code, outcome.other = command.nonce, amount, kind, other
+    outcome.order, outcome.amount, outcome.code, outcome.other = nonce, amount, kind, other
     touch_account(state, account)
+
+
+@inner
+def _withdrawable(state, account):
+    margin.refresh(state, account)
+    return margin.withdrawable_of(state, account)
 
 
 @inner
@@ -163,13 +73,16 @@ def _judge_amount(state, account, amount):
 def deposit(state, command):
     account = find_account(state, command.other)
     code = _judge_amount(state, account, command.amount)
+    if code == Refusal.NONE and state.heap[0].deposited + command.amount > CASH_MAX:
+        code = Refusal.AMOUNT
     if code == Refusal.NONE and account == NO_SLOT:
         code = judge_new(state, command.other)
     if code != Refusal.NONE:
         return code
+    state.heap[0].deposited += command.amount
     if account == NO_SLOT:
         account = make_account(state, command.other, NO_ACCOUNT)
-    move(state, command, account, command.amount, Ledger.DEPOSIT, NO_ACCOUNT)
+    move(state, account, command.amount, command.nonce, Ledger.DEPOSIT, NO_ACCOUNT)
     return Refusal.NONE
 
 
@@ -178,9 +91,10 @@ def withdraw(state, command):
     account, amount = find_account(state, command.other), command.amount
     if amount < 1 or amount > AMOUNT_MAX:
         return Refusal.AMOUNT
-    if account == NO_SLOT or amount > free_of(state, account):
+    if account == NO_SLOT or amount > _withdrawable(state, account):
         return Refusal.BALANCE
-    move(state, command, account, -amount, Ledger.WITHDRAW, NO_ACCOUNT)
+    state.heap[0].deposited -= amount
+    move(state, account, -amount, command.nonce, Ledger.WITHDRAW, NO_ACCOUNT)
     return Refusal.NONE
 
 
@@ -189,7 +103,7 @@ def send(state, command, account):
     """Give money to another account, which is made if there is none."""
     to = find_account(state, command.other)
     code = Refusal.AMOUNT if to == account else _judge_amount(state, to, command.amount)
-    if code == Refusal.NONE and command.amount > free_of(state, account):
+    if code == Refusal.NONE and command.amount > _withdrawable(state, account):
         code = Refusal.BALANCE
     if code == Refusal.NONE and to == NO_SLOT:
         code = judge_new(state, command.other)
@@ -197,8 +111,8 @@ def send(state, command, account):
         return code
     if to == NO_SLOT:
         to = make_account(state, command.other, NO_ACCOUNT)
-    move(state, command, account, -command.amount, Ledger.SEND, to)
-    move(state, command, to, command.amount, Ledger.SEND, account)
+    move(state, account, -command.amount, command.nonce, Ledger.SEND, to)
+    move(state, to, command.amount, command.nonce, Ledger.SEND, account)
     return Refusal.NONE
 
 
@@ -211,12 +125,12 @@ def transfer_sub(state, command, account):
     is_deposit = command.flags & Ask.IS_DEPOSIT != 0
     giver, taker = (account, sub) if is_deposit else (sub, account)
     code = _judge_amount(state, taker, command.amount)
-    if code == Refusal.NONE and command.amount > free_of(state, giver):
+    if code == Refusal.NONE and command.amount > _withdrawable(state, giver):
         code = Refusal.BALANCE
     if code != Refusal.NONE:
         return code
-    move(state, command, giver, -command.amount, Ledger.SUB_TRANSFER, taker)
-    move(state, command, taker, command.amount, Ledger.SUB_TRANSFER, giver)
+    move(state, giver, -command.amount, command.nonce, Ledger.SUB_TRANSFER, taker)
+    move(state, taker, command.amount, command.nonce, Ledger.SUB_TRANSFER, giver)
     return Refusal.NONE
 
 
@@ -225,35 +139,76 @@ def transfer_sub(state, command, account):
 
 @inner
 def update_leverage(state, command, account):
-    at, leverage = position_of(state, account, command.market), command.amount
-    position = state.positions[at]
+    margin.refresh(state, account)
+    at, leverage, market = margin.position_of(state, account, command.market), command.amount, command.market
+    position, contract = state.positions[at], state.markets[market]
     is_isolated = 0 if command.flags & Ask.IS_CROSS else 1
-    if leverage < 1 or leverage > state.markets[command.market].max_leverage:
+    if leverage < 1 or leverage > contract.max_leverage:
+        return Refusal.LEVERAGE_VALUE
+    value, limit = position.size * contract.mark, margin.limit_of(contract, leverage)
+    if 0 < limit < margin.exposure_of(value, position.buys, position.sells):
         return Refusal.LEVERAGE_VALUE
     if is_isolated != position.is_isolated and position.size != 0:
         return Refusal.LEVERAGE_SWITCH
-    if not covers(state, account, command.market, position.buys, position.sells, leverage, 0):
+    before, moved = margin.leverage_of(state, position, market), 0
+    if position.is_isolated and position.size != 0 and leverage < before:
+        moved = max(0, ceil_div(abs(value), leverage) - margin.bucket_of(state, at, market))
+    if not _may_change(state, account, market, leverage, moved):
         return Refusal.LEVERAGE_MARGIN
+    margin.count(state, account, market, -1)
     position.leverage, position.is_isolated = leverage, is_isolated
-    reserve(state, account, command.market, position.buys, position.sells)
+    margin.count(state, account, market, 1)
+    position.isolated += moved
+    state.accounts[account].cash -= moved
+    touch_position(state, at)
     return Refusal.NONE
+
+
+@inner
+def _may_change(state, account, market, leverage, moved):
+    """Whether the account bears another leverage, and to put `moved` aside for it."""
+    position = state.positions[margin.position_of(state, account, market)]
+    before = margin.leverage_of(state, position, market)
+    had = margin.margin_with(state, account, market, position.buys, position.sells, before)
+    has = margin.margin_with(state, account, market, position.buys, position.sells, leverage)
+    rises = has > had or moved > 0
+    if position.is_isolated:
+        value = abs(position.size * state.markets[market].mark)
+        had, has = had - ceil_div(value, before), has - ceil_div(value, leverage)
+    return not rises or margin.free_of(state, account) - moved + had - has >= 0
 
 
 @inner
 def isolated_margin(state, command, account):
     """Put money aside for an isolated position, or take it back."""
-    at, amount = position_of(state, account, command.market), command.amount
+    margin.refresh(state, account)
+    at, amount = margin.position_of(state, account, command.market), command.amount
     position = state.positions[at]
     if position.is_isolated == 0 or position.size == 0:
         return Refusal.NOT_ISOLATED
     if amount == 0 or amount > AMOUNT_MAX or amount < -AMOUNT_MAX:
         return Refusal.AMOUNT
-    if amount > free_of(state, account) or position.isolated + amount < 0:
+    if amount > 0 and amount > margin.free_of(state, account):
+        return Refusal.BALANCE
+    left = margin.bucket_of(state, at, command.market) + amount
+    if amount < 0 and left < _kept_aside(state, at, command.market):
         return Refusal.BALANCE
     position.isolated += amount
     state.accounts[account].cash -= amount
     touch_position(state, at)
     return Refusal.NONE
+
+
+@inner
+def _kept_aside(state, at, market):
+    """What must stay with an isolated position when money is taken back."""
+    position = state.positions[at]
+    value = abs(position.size * state.markets[market].mark)
+    leverage = margin.leverage_of(state, position, market)
+    return max(ceil_div(value, leverage), ceil_div(value, TRANSFER_PART))
+
+
+# --- what a block tells -------------------------------------------------------------------------------------
 
 
 @inner
@@ -273,10 +228,12 @@ def tell_account(state, account):
 @inner
 def tell_position(state, at):
     """At the end of a block: a position as it stands."""
-    market = at % len(state.markets)
+    account, market = at // len(state.markets), at % len(state.markets)
     row = state.positions[at]
     row.is_touched = 0
-    outcome = emit(state, Kind.POSITION, at // len(state.markets), market)
-    outcome.price, outcome.quantity, outcome.original = row.size, row.entry, row.used
+    leverage = margin.leverage_of(state, row, market)
+    outcome = emit(state, Kind.POSITION, account, market)
+    outcome.order, outcome.price, outcome.quantity, outcome.start = row.buys, row.size, row.entry, row.sells
+    outcome.original = margin.margin_with(state, account, market, row.buys, row.sells, leverage)
     outcome.placed_ms, outcome.trade = row.isolated, row.realised
-    outcome.amount, outcome.fee = leverage_of(state, row, market), 1 - row.is_isolated
+    outcome.amount, outcome.fee = leverage, 1 - row.is_isolated

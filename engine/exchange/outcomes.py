@@ -67,6 +67,19 @@ def touch_account(state, account):
 
 
 @inner
+def look_at_all(state):
+    """Every account's margin is to be looked at."""
+    state.heap[0].circle_left = state.status[0].account_count
+
+
+@inner
+def move_marks(state):
+    """What positions come to has changed without a trade."""
+    state.heap[0].marks += 1
+    look_at_all(state)
+
+
+@inner
 def touch_position(state, at):
     """Tell of a position (its row) and of its account's money at the end of the block."""
     row = state.positions[at]

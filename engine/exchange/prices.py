@@ -6,7 +6,7 @@ which any processor computes alike.
 """
 
 from engine.exchange.arithmetic import clamp, share
-from engine.exchange.outcomes import emit
+from engine.exchange.outcomes import emit, move_marks
 from engine.exchange.records import Kind
 from shm.codes import Oracle, Refusal, Side, Trading
 from shm.constants import FUNDING_PLACES, INTEREST_VALUE_MAX, USD_PLACES
@@ -16,7 +16,7 @@ from shm.layout import NO_ACCOUNT
 PRICE_MAX = 10**15
 FINE = 1000  # an average is in thousandths
 BASIS_MS, SMOOTH_MS = 150_000, 30_000
-ELAPSED_MS_MAX = 3_600_000
+ELAPSED_MS_MAX = HOUR_MS = 3_600_000
 MARK_MS = 3000  # between two marks of a market that marks itself
 OLD_MS, STOPPED_MS = 10_000, 60_000
 SAMPLE_MS = 5000
@@ -125,6 +125,7 @@ def set_mark(state, market, mark, now_ms):
     mark = max(1, min(mark, INTEREST_VALUE_MAX // max(row.open_interest, 1)))
     if mark != row.mark:
         row.mark, row.mark_ms = mark, now_ms
+        move_marks(state)
 
 
 @inner

@@ -8,11 +8,11 @@ their block; what a block changed is seen when its BLOCK has come (engine/publis
 import numpy as np
 
 from engine import book, history, publish
-from engine.exchange import candles
+from engine.exchange import candles, statements
 from engine.exchange.records import OUTCOME, Kind
 from engine.exchange.state import TINY
 from engine.exchange.world import allocate, capacity_for
-from shm import atomics, broadcast, index
+from shm import atomics, index
 from shm.codes import (
     NAMES,
     TIF_GTC,
@@ -21,6 +21,7 @@ from shm.codes import (
     EventKind,
     Flag,
     MarketKind,
+    Method,
     Side,
     Stale,
     Status,
@@ -28,18 +29,21 @@ from shm.codes import (
 )
 from shm.constants import PERP_DECIMALS, PLACES, USD_PLACES
 from shm.kernel import clear_bytes, copy_bytes, entry, inner
-from shm.layout import NO_ACCOUNT, NO_SLOT
+from shm.layout import NO_SLOT
 
 TYPE_MARKET = NAMES.index("Market")
 OPEN_LONG, OPEN_SHORT = NAMES.index("Open Long"), NAMES.index("Open Short")
 CLOSE_LONG, CLOSE_SHORT = NAMES.index("Close Long"), NAMES.index("Close Short")
 LONG_TO_SHORT, SHORT_TO_LONG = NAMES.index("Long > Short"), NAMES.index("Short > Long")
+METHOD_MARKET, METHOD_BACKSTOP = NAMES.index("market"), NAMES.index("backstop")
+LIQUIDATED_CROSS = NAMES.index("Liquidated Cross Long")  # the next row: short
+LIQUIDATED_ISOLATED = NAMES.index("Liquidated Isolated Long")
+DELEVERAGED = NAMES.index("Auto-Deleveraging")
 USDC = NAMES.index("USDC")
 MONEY_UNIT = 10 ** (PLACES - USD_PLACES)  # of a fill, in units of a ledger
 NO_TWAP = -1
 MAKER, TAKER = 0, 1
 FACTS = Flag.REDUCE_ONLY | Flag.HAS_CLOID  # flags that stay with an order
-WORD_BYTES, BYTE_BITS, BYTE = 8, 8, 255
 
 
 @entry
@@ -63,9 +67,9 @@ def project(world, outcomes, count):
         elif kind == Kind.REFUSED:
             _on_refused(world, outcome)
         elif kind == Kind.FUNDS:
-            _on_funds(world, outcome)
+            statements.on_funds(world, outcome)
         elif kind == Kind.POSITION:
-            _on_position(world, outcome)
+            statements.on_position(world, outcome)
         elif kind == Kind.MARKET:
             _on_market(world, outcome)
         elif kind == Kind.PRICES:
@@ -73,30 +77,19 @@ def project(world, outcomes, count):
         elif kind == Kind.TIER:
             _on_tier(world, outcome)
         elif kind == Kind.MONEY:
-            _on_money(world, outcome)
+            statements.on_money(world, outcome)
+        elif kind == Kind.FUNDING:
+            statements.on_funding(world, outcome)
+        elif kind == Kind.LIQUIDATED:
+            statements.on_liquidated(world, outcome)
+        elif kind == Kind.RATE:
+            _on_rate(world, outcome)
         elif kind == Kind.AGENT:
-            _on_agent(world, outcome)
+            statements.on_agent(world, outcome)
         elif kind == Kind.ACCOUNT:
-            _on_account(world, outcome)
+            statements.on_account(world, outcome)
         elif kind == Kind.BLOCK:
             _on_block(world, outcome)
-
-
-@inner
-def _height(world):
-    """The height of the block under way."""
-    return world.state.rows.status[0].height + 1
-
-
-@inner
-def _tell(world, kind, outcome):
-    """Return the next event, of this kind, time, market and account; the rest of it is blank."""
-    state = world.state
-    event = publish.emit(state)
-    event.kind, event.height, event.time_ns = kind, _height(world), outcome.time_ns
-    event.market, event.account = outcome.market, outcome.account
-    copy_bytes(event.address, state.rows.accounts[outcome.account].address)
-    return event
 
 
 @inner
@@ -122,14 +115,14 @@ def _describe(target, outcome):
     target.market, target.account, target.side = outcome.market, outcome.account, outcome.side
     target.condition, target.flags = Condition.NONE, outcome.flags & FACTS
     target.tif = TIF_GTC + outcome.tif
-    target.order_type = TYPE_MARKET if outcome.tif == Tif.MARKET else TYPE_LIMIT
+    target.order_type = TYPE_MARKET if outcome.tif >= Tif.MARKET else TYPE_LIMIT
     copy_bytes(target.cloid, outcome.text)
 
 
 @inner
 def _tell_order(world, slot, kind, outcome):
     """Tell something of a resting order as it is now; return the event."""
-    event, order = _tell(world, kind, outcome), world.state.rows.orders[slot]
+    event, order = statements.tell(world, kind, outcome), world.state.rows.orders[slot]
     event.order, event.price, event.side = order.order, order.price, order.side
     event.quantity, event.original = order.quantity, order.original
     event.timestamp_ms, event.flags = order.timestamp_ms, order.flags
@@ -160,13 +153,13 @@ def _on_opened(world, outcome):
 def _no_room(world, outcome):
     """The book lacks an order from here on: say so."""
     world.state.rows.heap[0].full += 1
-    publish.doubt(world.state, outcome.market, Stale.CAPACITY, _height(world), outcome.time_ns)
+    publish.doubt(world.state, outcome.market, Stale.CAPACITY, statements.height(world), outcome.time_ns)
 
 
 @inner
 def _on_ended(world, outcome):
     if outcome.flags & Flag.CROSSED:
-        event = _tell(world, EventKind.STATUS, outcome)
+        event = statements.tell(world, EventKind.STATUS, outcome)
         _describe(event, outcome)
         event.status = outcome.status
         history.end_order(world.state, event, False, world.ended)
@@ -193,7 +186,7 @@ def _end(world, slot, status, outcome):
 
 @inner
 def _on_refused(world, outcome):
-    event = _tell(world, EventKind.STATUS, outcome)
+    event = statements.tell(world, EventKind.STATUS, outcome)
     _describe(event, outcome)
     event.status = outcome.status
     history.end_order(world.state, event, True, world.ended)
@@ -205,15 +198,19 @@ def _on_refused(world, outcome):
 @inner
 def _on_filled(world, outcome):
     """Keep one side of a trade: first the maker's, whose order changes; the taker's makes it whole."""
-    state, height = world.state, _height(world)
+    state, height = world.state, statements.height(world)
     publish.touch_market(state, outcome.market)
     publish.touch_account(state, outcome.account)
     role = TAKER if outcome.flags & Flag.CROSSED else MAKER
     _fill(world, world.pair[role], outcome)
+    if outcome.code != Method.NONE:
+        _liquidates(world, world.pair[role], outcome)
     position = history.keep_fill(state, world.pair, role)
-    event = _tell(world, EventKind.FILL, outcome)
+    event = statements.tell(world, EventKind.FILL, outcome)
     history.point(event, EventKind.FILL, world.pair[role], position, height, outcome.time_ns)
     state.rows.heap[0].fills += 1
+    if outcome.code > Method.MARKET:  # it has passed between two: no order, no trade
+        return
     if role == MAKER:
         _execute(world, outcome)
         return
@@ -247,19 +244,39 @@ def _execute(world, outcome):
 
 @inner
 def _fill(world, fill, outcome):
-    fill.height, fill.time_ms = _height(world), outcome.time_ns // publish.NS_PER_MS
+    fill.height, fill.time_ms = statements.height(world), outcome.time_ns // publish.NS_PER_MS
     fill.order, fill.trade = outcome.order, outcome.trade
     fill.price, fill.quantity = outcome.price, outcome.quantity
     fill.start_position = outcome.start
     fill.closed_pnl, fill.fee = outcome.amount * MONEY_UNIT, outcome.fee * MONEY_UNIT
     fill.twap = NO_TWAP
-    _name_action(fill.hash, fill.height, outcome.sequence)
+    statements.name_action(fill.hash, fill.height, outcome.sequence)
     copy_bytes(fill.cloid, outcome.text)
     copy_bytes(fill.address, world.state.rows.accounts[outcome.account].address)
     fill.market, fill.account, fill.side = outcome.market, outcome.account, outcome.side
     fill.flags = outcome.flags & (FACTS | Flag.CROSSED)
     fill.direction = _direction(outcome.side, outcome.start, outcome.quantity)
+    fill.liquidation_price, fill.liquidation_method = 0, 0
+    clear_bytes(fill.liquidated)
     fill.fee_token = USDC
+
+
+@inner
+def _liquidates(world, fill, outcome):
+    """Say of a fill whose position was taken, and how."""
+    crossed = outcome.flags & Flag.CROSSED != 0
+    whose = outcome.account if crossed else outcome.other
+    copy_bytes(fill.liquidated, world.state.rows.accounts[whose].address)
+    fill.flags |= Flag.LIQUIDATION
+    fill.liquidation_price = world.contracts[outcome.market].mark
+    fill.liquidation_method = METHOD_MARKET if outcome.code == Method.MARKET else METHOD_BACKSTOP
+    if outcome.code == Method.DELEVERAGING:
+        fill.direction = DELEVERAGED
+    elif crossed:
+        row = world.position_rows[outcome.account * len(world.state.rows.markets) + outcome.market] - 1
+        is_cross = row == NO_SLOT or world.positions[row].is_cross
+        is_short = outcome.side == Side.BUY
+        fill.direction = (LIQUIDATED_CROSS if is_cross else LIQUIDATED_ISOLATED) + is_short
 
 
 @inner
@@ -272,21 +289,6 @@ def _direction(side, start, quantity):
     if start <= 0:
         return OPEN_SHORT
     return CLOSE_LONG if quantity <= start else LONG_TO_SHORT
-
-
-@inner
-def _name_action(to, height, sequence):
-    """Write the 32 bytes that clients know a command by."""
-    clear_bytes(to)
-    _put_word(to, 0, index.mix(sequence))
-    _put_word(to, WORD_BYTES, height)
-    _put_word(to, 2 * WORD_BYTES, sequence)
-
-
-@inner
-def _put_word(to, at, word):
-    for i in range(WORD_BYTES):
-        to[at + i] = (word >> (BYTE_BITS * (WORD_BYTES - 1 - i))) & BYTE
 
 
 # --- markets and accounts -----------------------------------------------------------------------------------
@@ -333,111 +335,15 @@ def _on_tier(world, outcome):
 
 
 @inner
-def _on_account(world, outcome):
-    state, row = world.state, outcome.account
-    publish.touch_account(state, row)
-    copy_bytes(state.rows.accounts[row].address, outcome.address)
-    index.add_account(state.account_index, outcome.address, 0, row)
-    funds = world.funds[row]
-    funds.master, funds.first_sub, funds.next_sub = outcome.other, NO_ACCOUNT, NO_ACCOUNT
-    funds.first_agent, funds.first_position = NO_SLOT, NO_SLOT
-    if outcome.other != NO_ACCOUNT:
-        publish.touch_account(state, outcome.other)
-        funds.next_sub = world.funds[outcome.other].first_sub
-        world.funds[outcome.other].first_sub = row
-    status = state.rows.status[0]
-    atomics.store_release(status, "account_count", status.account_count + 1)
-
-
-@inner
-def _on_agent(world, outcome):
-    """An agent of the account is new, renewed or revoked: the account lists those that are live."""
-    status, funds = world.state.rows.status[0], world.funds[outcome.account]
-    publish.touch_account(world.state, outcome.account)
-    row = world.agent_rows[outcome.order] - 1
-    if row == NO_SLOT:
-        if status.agent_count == len(world.agents):
-            world.state.rows.heap[0].full += 1
-            return
-        row = status.agent_count
-        world.agent_rows[outcome.order] = row + 1
-        agent = world.agents[row]
-        agent.account, agent.next = outcome.account, funds.first_agent
-        copy_bytes(agent.address, outcome.address)
-        copy_bytes(agent.name, outcome.text)
-        funds.first_agent = row
-        atomics.store_release(status, "agent_count", status.agent_count + 1)
-    agent = world.agents[row]
-    agent.is_live, agent.valid_until_ms = 1 - outcome.done, outcome.placed_ms
-    if outcome.done:
-        _unlist_agent(world, funds, row)
-
-
-@inner
-def _unlist_agent(world, funds, row):
-    """Take the agent out of its account's list."""
-    following = world.agents[row].next
-    if funds.first_agent == row:
-        funds.first_agent = following
-        return
-    prior = funds.first_agent
-    while world.agents[prior].next != row:
-        prior = world.agents[prior].next
-    world.agents[prior].next = following
-
-
-@inner
-def _on_money(world, outcome):
-    """Keep the entry of a ledger. What the account has after it comes as FUNDS."""
-    state, funds, entry = world.state, world.funds[outcome.account], world.entry[0]
-    publish.touch_account(state, outcome.account)
-    entry.account_prior, entry.height = funds.last_ledger, _height(world)
-    entry.time_ms = outcome.time_ns // publish.NS_PER_MS
-    entry.amount, entry.nonce = outcome.amount, outcome.order
-    _name_action(entry.hash, entry.height, outcome.sequence)
-    copy_bytes(entry.address, state.rows.accounts[outcome.account].address)
-    if outcome.other == NO_ACCOUNT:
-        clear_bytes(entry.other)
-    else:
-        copy_bytes(entry.other, state.rows.accounts[outcome.other].address)
-    entry.account, entry.kind = outcome.account, outcome.code
-    position = broadcast.publish(world.ledger_ring, world.ledger, world.entry, 1)
-    funds.last_ledger = position + 1
-    _tell(world, EventKind.LEDGER, outcome).order = position
-
-
-@inner
-def _on_funds(world, outcome):
-    publish.touch_account(world.state, outcome.account)
-    funds = world.funds[outcome.account]
-    funds.cash, funds.used, funds.volume = outcome.price, outcome.quantity, outcome.original
-    funds.fees, funds.realised, funds.deposited = outcome.fee, outcome.amount, outcome.trade
-    funds.actions, funds.schedule_ms, funds.created_ms = outcome.order, outcome.placed_ms, outcome.start
-    copy_bytes(funds.name, outcome.text)
-    _tell(world, EventKind.FUNDS, outcome)
-
-
-@inner
-def _on_position(world, outcome):
-    status, funds = world.state.rows.status[0], world.funds[outcome.account]
-    publish.touch_account(world.state, outcome.account)
-    place = outcome.account * len(world.state.rows.markets) + outcome.market
-    row = world.position_rows[place] - 1
-    if row == NO_SLOT:
-        if status.position_count == len(world.positions):
-            world.state.rows.heap[0].full += 1
-            return
-        row = status.position_count
-        world.position_rows[place] = row + 1
-        position = world.positions[row]
-        position.account, position.market = outcome.account, outcome.market
-        position.next = funds.first_position
-        funds.first_position = row
-        atomics.store_release(status, "position_count", status.position_count + 1)
-    position = world.positions[row]
-    position.leverage, position.is_cross = outcome.amount, outcome.fee
-    position.size, position.entry, position.isolated = outcome.price, outcome.quantity, outcome.placed_ms
-    position.used, position.realised = outcome.original, outcome.trade
+def _on_rate(world, outcome):
+    """Keep an hour of a market's funding."""
+    publish.touch_market(world.state, outcome.market)
+    contract, kept = world.contracts[outcome.market], len(world.rates) // len(world.contracts)
+    rate = world.rates[outcome.market * kept + contract.rate_count % kept]
+    rate.time_ms = outcome.time_ns // publish.NS_PER_MS
+    rate.rate, rate.premium, rate.price = outcome.trade, outcome.amount, outcome.price
+    rate.samples = outcome.order
+    contract.rate_count += 1
 
 
 def warm() -> None:

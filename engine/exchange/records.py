@@ -35,6 +35,17 @@ HEAP = record(
     ("is_killed", "i8"),  # nobody may place an order
     ("due_ms", "i8"),  # when a block must end, also if nobody asks for anything; 0: not by itself
     ("sample_slot", "i8"),  # of the last premium sample, in SAMPLE_MS since the epoch
+    ("deposited", "i8"),  # all deposits less all withdrawals
+    ("marks", "i8"),  # rises when what positions come to has changed without a trade
+    ("funding_hour", "i8"),  # that was paid, or begun to be, last
+    ("funding_round", "i8"),
+    ("funding_next", "i8"),  # account to pay next
+    ("funding_left", "i8"),  # accounts to look at
+    ("positions", "i8"),  # that are not empty
+    ("circle_next", "i8"),  # account to look at next
+    ("circle_left", "i8"),  # accounts to look at until all were seen with the marks as they are
+    ("method", "i8"),  # codes.Method of the trades under way
+    ("is_stopped", "i8"),  # the taker under way cannot bear more
     ("filled", "i8"),  # quantity and notional of the order under way
     ("filled_notional", "i8"),
 )
@@ -57,6 +68,9 @@ MARKET = record(
     ("mode", "i8"),  # codes.Trading
     ("mark", "i8"),
     ("mark_ms", "i8"),  # when it last changed
+    ("sound_mark", "i8"),  # at which everyone was last looked at, and nothing had to be done
+    ("first_holder", "i4"),  # account + 1
+    ("holders", "i4"),
     ("oracle", "i8"),
     ("oracle_ms", "i8"),
     ("oracle_state", "i8"),  # codes.Oracle
@@ -71,6 +85,9 @@ MARKET = record(
     ("premium", "i8"),  # the last sample, 10**-FUNDING_PLACES
     ("premiums", "i8"),  # the sum of this hour's
     ("samples", "i8"),
+    ("funding_price", "i8"),  # of the last round of funding, as are the next two
+    ("funding_rate", "i8"),
+    ("funding_samples", "i8"),  # 0: nothing was due
     ("interest_cap", "i8"),
     ("price_band", "i8"),
     ("mark_step", "i8"),
@@ -106,46 +123,59 @@ ORDER_FACTS = record(  # of the same slot
 )
 ACCOUNT = record(
     ("cash", "i8"),
+    # what its positions come to, valid while `marks` is the heap's (margin.py):
     ("used", "i8"),
+    ("profit", "i8"),  # not taken, of cross positions
+    ("maintenance", "i8"),  # of cross positions
+    ("notional", "i8"),
+    ("marks", "i8"),
+    ("first_held", "i4"),  # market + 1, ascending by market; 0: none
     ("order_count", "i4"),
     ("first_order", "i4"),
     ("last_order", "i4"),
-    ("reduce_count", "i4"),  # open orders that are reduce-only
-    ("master", "i4"),  # or NO_ACCOUNT
-    ("is_touched", "u1"),  # in the block under way
-    ("is_killed", "u1"),  # it may not place orders
-    ("reserved", "u2"),  # zero
-    ("volume", "i8"),
-    ("actions", "i8"),
-    ("schedule_ms", "i8"),
     # the second line: what a trade and a block's end need
     ("fees", "i8"),
     ("realised", "i8"),
     ("deposited", "i8"),
+    ("volume", "i8"),
+    ("actions", "i8"),
+    ("reduce_count", "i4"),  # open orders that are reduce-only
+    ("is_touched", "u1"),  # in the block under way
+    ("is_killed", "u1"),  # it may not place orders
+    ("reserved", "u2"),  # zero
+    ("schedule_ms", "i8"),
+    ("funding_round", "i8"),  # the last that it has paid
+    # the third
     ("created_ms", "i8"),
     ("schedule_day", "i8"),  # on which schedule_count schedules have fired
     ("schedule_count", "i8"),
+    ("partial_ms", "i8"),  # when a part of a large position was last sold for it
     ("name", "u1", c.TEXT_BYTES),
-    # the third
+    ("master", "i4"),  # or NO_ACCOUNT
+    ("padding", "u1", 12),  # zero
+    # the fourth
     ("address", "u1", c.ADDRESS_BYTES),
     ("signer", "i4"),  # its own row of signers
     ("first_agent", "i4"),  # row of signers, newest first
     ("subs", "i4"),
-    ("padding", "u1", 32),  # zero
+    ("funding", "i8"),  # received since ever, less paid
+    ("spare", "u1", 24),  # zero
 )
-assert ACCOUNT.itemsize == 192
+assert ACCOUNT.itemsize == 256
 POSITION = record(  # of account a in market m: row a * markets + m
     ("size", "i8"),
     ("entry", "i8"),
     ("buys", "i8"),  # price x remaining of its open buys that are not reduce-only
     ("sells", "i8"),
-    ("used", "i8"),
     ("isolated", "i8"),
     ("realised", "i8"),
-    ("leverage", "i2"),  # 0: not used yet
+    ("leverage", "u1"),  # 0: not used yet
     ("is_isolated", "u1"),
     ("is_touched", "u1"),
-    ("reserved", "i4"),  # zero
+    ("is_held", "u1"),  # in its account's list: there is a position or an order
+    ("next_held", "i4"),  # market + 1 of the account's next
+    ("prior_holder", "i4"),  # account + 1: those with a position in the market, in no order
+    ("next_holder", "i4"),
 )
 assert POSITION.itemsize == 64
 NONCES_KEPT = 100

@@ -6,6 +6,7 @@ to another address, so a nonce that was used stays used, also of an agent that w
 
 from engine.exchange.outcomes import emit, touch_account
 from engine.exchange.records import NONCES_KEPT, Kind
+from engine.exchange.state import INSURANCE
 from shm import index
 from shm.codes import Ask, Command, Refusal
 from shm.kernel import copy_bytes, inner, same_bytes
@@ -49,6 +50,7 @@ def make_account(state, address, master):
     account.first_order, account.last_order = NO_SLOT, NO_SLOT
     account.first_agent, account.master = NO_SLOT, master
     account.created_ms = state.heap[0].time_ns // 1_000_000
+    account.marks, account.funding_round = state.heap[0].marks, state.heap[0].funding_round
     copy_bytes(account.address, address)
     index.add_account(state.account_index, address, 0, row)
     account.signer = _add_signer(state, address, row)
@@ -102,6 +104,8 @@ def _judge(state, command):
     if row == NO_SLOT:
         return Refusal.UNKNOWN_SIGNER
     signer = state.signers[row]
+    if signer.account == INSURANCE:
+        return Refusal.UNKNOWN_SIGNER
     if signer.is_live == 0 or 0 < signer.valid_until_ms <= now_ms:
         return Refusal.UNKNOWN_SIGNER
     account = signer.account

@@ -34,6 +34,7 @@ SECTIONS_MAX = 80
 ALWAYS = (1 << 63) - 1  # later than any command
 SCRATCH = {  # of a block or a call under way
     *("touched_accounts", "touched_positions", "outcomes", "outcome_words", "acks"),
+    *("own", "rank_keys", "rank_rows"),
     *("market_dirty", "dirty_markets", "account_dirty", "dirty_accounts", "fact_index", "removed_index"),
     *("pair", "trade", "ended", "entry"),
 }

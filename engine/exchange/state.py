@@ -11,10 +11,11 @@ from engine.exchange import records
 from engine.state import EXTENT_CLASSES, power_of_two
 from shm import constants as c
 from shm.constants import LINE
-from shm.layout import ACK, LEVEL, SIDE
+from shm.layout import ACK, COMMAND, LEVEL, SIDE
 
 FEE_ACCOUNT = 0  # row of the account that all fees go to
 FEE_ADDRESS = bytes([0xFE]) * c.ADDRESS_BYTES
+HELD_MAX = 1 << 18  # positions whose outcomes have room at once
 INSURANCE = 1  # row of the account that bears what others cannot
 INSURANCE_ADDRESS = bytes([0xFD]) * c.ADDRESS_BYTES
 
@@ -53,6 +54,9 @@ class State(NamedTuple):
     signer_index: np.ndarray
     free_orders: np.ndarray  # i4[], a stack
     free_extents: np.ndarray  # i8[EXTENT_CLASSES]
+    own: np.ndarray  # COMMAND[1], of an order that nobody asked for
+    rank_keys: np.ndarray  # i8[], of those who are ranked just now
+    rank_rows: np.ndarray  # i4[], accounts
     touched_accounts: np.ndarray  # i4[], by the block under way
     touched_positions: np.ndarray  # i8[]
     outcomes: np.ndarray
@@ -64,7 +68,9 @@ def allocate(capacity: Capacity) -> State:
     """Make the state before the first command: no market, no account."""
     signers = capacity.accounts + capacity.agents
     # a sweep can end every order, and a block's end tells of all it touched; unused pages cost nothing
-    room = capacity.outcomes + 4 * capacity.orders + 2 * capacity.accounts
+    held = capacity.accounts * capacity.markets
+    room = capacity.outcomes + 16 * capacity.orders + 2 * capacity.accounts + 32 * capacity.markets
+    room += 16 * min(held, HELD_MAX)
     outcomes = _zeros(room, records.OUTCOME)
     state = State(
         heap=_zeros(1, records.HEAP),
@@ -83,6 +89,9 @@ def allocate(capacity: Capacity) -> State:
         signer_index=_zeros(power_of_two(2 * signers), np.int64),
         free_orders=np.arange(capacity.orders - 1, -1, -1, np.int32),
         free_extents=_zeros(EXTENT_CLASSES, np.int64),
+        own=_zeros(1, COMMAND),
+        rank_keys=_zeros(capacity.accounts, np.int64),
+        rank_rows=_zeros(capacity.accounts, np.int32),
         touched_accounts=_zeros(capacity.accounts, np.int32),
         touched_positions=_zeros(capacity.accounts * capacity.markets, np.int64),
         outcomes=outcomes,

@@ -1,8 +1,8 @@
 """The world that readers of an exchange see, and what the projection keeps beside it.
 
 Its books, orders, accounts and rings are those of any world (engine/state.py); its contracts, funds,
-positions, agents, ledger and candles are its own. Tables are as large as the core's, so that what the core
-has room for has room here.
+positions, agents, ledger, candles and rates are its own. Tables are as large as the core's, so that what the
+core has room for has room here.
 """
 
 from typing import NamedTuple
@@ -30,6 +30,7 @@ class World(NamedTuple):
     ledger: np.ndarray
     candle_heads: np.ndarray
     candles: np.ndarray
+    rates: np.ndarray
     # the projection's own
     position_rows: np.ndarray  # i4[accounts x markets]: row of `positions` + 1
     agent_rows: np.ndarray  # i4[signers of the core]: row of `agents` + 1
@@ -53,6 +54,7 @@ def capacity_for(core: CoreCapacity, candles_kept: int = c.CANDLES_KEPT, **more:
         "ledger": c.LEDGER_MAX,
         "candle_heads": INTERVALS * core.markets,
         "candles": INTERVALS * core.markets * candles_kept,
+        "rates": c.RATES_KEPT * core.markets,
     }
     return Capacity(**{**sizes, **more})
 

@@ -12,7 +12,7 @@ from engine.exchange.records import NONCES_KEPT
 from engine.exchange.state import FEE_ADDRESS, Capacity
 from shm.codes import Ask, Side, Tif
 from shm.codes import Command as Kinds
-from tests.exchange.model import BUILT, DAY_MS, Model
+from tests.exchange.model import DAY_MS, Model
 from tests.exchange.terms import NO_TEXT, NOBODY, Command
 
 START_NS = 1_700_000_000_000_000_000
@@ -29,6 +29,7 @@ KINDS = {  # how common, before a seed has its say
 }  # fmt: skip
 BATCHED = {Kinds.ORDER, Kinds.CANCEL, Kinds.CANCEL_CLOID, Kinds.MODIFY}
 
+TIFS = [Tif.GTC, Tif.IOC, Tif.ALO, Tif.MARKET]  # that a client may ask for
 LIMITED = [Kinds.APPROVE_AGENT, Kinds.CREATE_SUB, Kinds.SCHEDULE_CANCEL, Kinds.SUB_TRANSFER, Kinds.MODIFY]
 
 
@@ -48,10 +49,10 @@ def address(number: int) -> bytes:
 class Swarm:
     """The world of one seed. `steps(count)` goes on with it."""
 
-    def __init__(self, seed: int, capacity: Capacity | None = None, built=BUILT):
+    def __init__(self, seed: int, capacity: Capacity | None = None):
         self.seed, self.chance = seed, (chance := random.Random(seed))
         self.capacity = capacity or (TIGHT if chance.random() < 0.15 else ROOMY)
-        self.model = Model(self.capacity, built)
+        self.model = Model(self.capacity)
         self.market_count = chance.randint(1, self.capacity.markets)
         self.account_count = chance.choice([2, 3, 5, 8, 20, 60]) if self.capacity is ROOMY else 6
         # What is common here:
@@ -70,7 +71,7 @@ class Swarm:
         self.sessions = chance.choice([0, 0.5, 1])
         self.cloids = chance.choice([0, 0.3, 1]), chance.choice([5, 10**9])
         self.reducing = chance.choice([0, 0.1, 0.5])
-        self.tifs = [chance.choice([0, 1, 5]) or 0.1 for _ in Tif]
+        self.tifs = [chance.choice([0, 1, 5]) or 0.1 for _ in TIFS]
         self.spread = chance.choice([3, 30, 1000])  # ticks around the last price
         self.drift = chance.choice([0, 0, 1])  # buyers pay more than sellers ask, or the other way round
         self.values = chance.choice([(9, 15), (10, 1000), (1000, 100_000), (10**5, 2 * 10**8)])
@@ -143,6 +144,8 @@ class Swarm:
         elif kind in (Kinds.CREATE_SUB, Kinds.APPROVE_AGENT) and self._mostly():
             account = list(model.accounts.values())[:3][-1]  # one of them, so that it comes to its limits
         elif account.cash == 0 and self._mostly():
+            account = chance.choice(list(model.accounts.values()))
+        if account is model.insurance and self._mostly():
             account = chance.choice(list(model.accounts.values()))
         owner, flags, vault = account, 0, NOBODY
         if account.master is not None and self._mostly():
@@ -262,7 +265,7 @@ class Swarm:
         if chance.random() < self.cloids[0]:
             flags |= Ask.HAS_CLOID
             cloid = chance.randrange(self.cloids[1]).to_bytes(16, "little")
-        tif = chance.choices(list(Tif), self.tifs)[0]
+        tif = chance.choices(TIFS, self.tifs)[0]
         return envelope._replace(
             market=market.number, side=int(side), price=price, quantity=quantity, tif=int(tif), text=cloid,
             flags=flags,

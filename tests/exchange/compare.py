@@ -82,9 +82,7 @@ class Comparison:
             leverage = min(20, self.swarm.model.markets[row[-1]].max_leverage)
             before = (0, 0, 0, 0, 0, 0, leverage, 0, 1, *row[at])
         self._told[subject] = row[HEAD:]
-        if "margin" in self.swarm.model.built:
-            return core(row[0], before) != core(row[0], row[HEAD:])
-        return before != row[HEAD:]
+        return core(row[0], before) != core(row[0], row[HEAD:])
 
     def _first_difference(self, steps, news, acks) -> str:
         by_sequence = {}

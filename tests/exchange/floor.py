@@ -4,7 +4,7 @@ from engine.exchange.records import Kind
 from engine.exchange.state import FEE_ADDRESS
 from shm.codes import NAMES, REFUSED_AS, Ack, Ask, Flag, Refusal, Side, Status, Tif
 from shm.codes import Command as Kinds
-from tests.exchange import prices
+from tests.exchange import margin, prices
 from tests.exchange.liquidation import MARGIN_CANCELED, may_go_on
 from tests.exchange.things import MICRO, Order, Refused, ceil_div, fees_of, trade_id
 
@@ -143,7 +143,7 @@ class Floor:
         if not order.reduce:
             fee = ceil_div(value * max(market.taker_rate, 0), MICRO)
             whole = self.whole(account)
-            if code := self.rules.bears_order(whole, market.number, order.side, value, fee, old):
+            if code := margin.bears_order(whole, market.number, order.side, value, fee, old):
                 raise Refused(code)
 
     def _judge_interest(self, order, position):
@@ -206,7 +206,7 @@ class Floor:
         fee = fees_of(order.market, maker.price * quantity)[0 if is_maker else 1]
         whole, number = self.whole(order.account), order.market.number
         resting = order if is_maker else None
-        return self.rules.bears_fill(whole, number, order.sign, maker.price, quantity, fee, resting)
+        return margin.bears_fill(whole, number, order.sign, maker.price, quantity, fee, resting)
 
     def _trade(self, taker, maker, quantity):
         market, price = taker.market, maker.price
@@ -240,7 +240,7 @@ class Floor:
         """One side of a trade; (its pnl, what an isolated bucket gave out)."""
         position = account.position(market)
         market.interest -= max(0, position.size)
-        pnl, out = self.rules.fill(account, position, sign, price, quantity, fee)
+        pnl, out = margin.fill(account, position, sign, price, quantity, fee)
         market.interest += max(0, position.size)
         position.realised += pnl
         account.realised += pnl

@@ -70,13 +70,12 @@ def _check_positions(state):
     markets, entries, realised_by_all = len(state.markets), 0, 0
     sizes, longs = np.zeros(markets, np.int64), np.zeros(markets, np.int64)
     for account in range(len(state.accounts)):
-        realised, used = 0, 0
+        realised = 0
         for market in range(markets):
             held = state.positions[account * markets + market]
             sizes[market] += held.size
             longs[market] += max(held.size, 0)
             realised += held.realised
-            used += held.used
             entries += held.entry
             if held.size == 0:
                 assert held.entry == 0, "no position, no entry"
@@ -85,9 +84,7 @@ def _check_positions(state):
                 assert (held.entry > 0) == (held.size > 0) and held.entry != 0, (
                     "an entry is on its position's side"
                 )
-            assert held.isolated >= 0, "money set aside is not a debt"
         assert realised == state.accounts[account].realised, "an account realises what its positions do"
-        assert used == state.accounts[account].used, "an account uses what its positions use"
         realised_by_all += realised
     for market in range(markets):
         assert sizes[market] == 0, "positions of a market sum to zero"
@@ -98,7 +95,7 @@ def _check_positions(state):
 @law
 def _check_accounts(state):
     """An account's money is what it was given, won and paid. The fee account has all fees, no debt."""
-    fees, markets = 0, len(state.markets)
+    fees, funded, given, markets = 0, 0, 0, len(state.markets)
     for account in range(state.status[0].account_count):
         fees += state.accounts[account].fees
     assert fees >= 0, "rebates never exceed fees"
@@ -108,13 +105,16 @@ def _check_accounts(state):
         aside = 0
         for market in range(markets):
             aside += state.positions[account * markets + market].isolated
-        due = row.deposited + row.realised - row.fees + (fees if account == 0 else 0)
-        assert row.cash + aside == due, "money is what came in, was won and was paid in fees"
+        due = row.deposited + row.realised + row.funding - row.fees + (fees if account == 0 else 0)
+        assert row.cash + aside == due, "money is what came in, was won and was paid in fees and funding"
+        funded, given = funded + row.funding, given + row.deposited
         assert -CASH_MOST < row.cash < CASH_MOST, "no sum comes near the end of its word"
         limit = min(ORDERS_MOST, ORDERS_LEAST + row.volume // ORDER_VOLUME)
         assert row.order_count <= limit and row.reduce_count <= row.order_count, "open orders have a limit"
         if row.schedule_ms > 0:
             assert 0 < next_ms <= row.schedule_ms, "the next schedule is known"
+    assert funded == 0, "what one pays for funding another gets"
+    assert given == state.heap[0].deposited, "all deposits are known"
 
 
 @law
@@ -133,11 +133,55 @@ def _check_margin(state):
     for at in range(len(state.positions)):
         held = state.positions[at]
         assert held.buys == buys[at] and held.sells == sells[at], "a position knows the orders beside it"
-        leverage = held.leverage
+    for account in range(state.status[0].account_count):
+        _check_sums(state, account)
+    for market in range(markets):
+        _check_holders(state, market)
+
+
+@law
+def _check_sums(state, account):
+    """What an account's positions come to, where its sums are said to be those of the marks as they are."""
+    markets, row, following = len(state.markets), state.accounts[account], state.accounts[account].first_held
+    used, profit, notional, maintenance = 0, 0, 0, 0
+    for market in range(state.status[0].market_count):
+        held, contract = state.positions[account * markets + market], state.markets[market]
+        is_held = held.size != 0 or held.buys != 0 or held.sells != 0
+        assert (held.is_held != 0) == is_held, "what is held is known to be"
+        if not is_held:
+            continue
+        assert following == market + 1, "an account lists its positions and orders by market"
+        following = held.next_held
+        leverage, value = np.int64(held.leverage), held.size * contract.mark
         if leverage == 0:
-            leverage = min(LEVERAGE_DEFAULT, max(state.markets[at % markets].max_leverage, 1))
-        largest = max(held.entry + buys[at], sells[at] - held.entry, 0)
-        assert (held.used - 1) * leverage < largest <= held.used * leverage, "margin in use, rounded up"
+            leverage = min(LEVERAGE_DEFAULT, contract.max_leverage)
+        margin = -(-max(value + held.buys, held.sells - value) // leverage)
+        if held.is_isolated:
+            used += margin + (-abs(value)) // leverage
+            continue
+        used, profit, notional = used + margin, profit + value - held.entry, notional + abs(value)
+        tier = 0
+        while tier + 1 < contract.tier_count and contract.tier_from[tier + 1] <= abs(value):
+            tier += 1
+        maintenance += -(-abs(value) // (2 * contract.tier_leverage[tier])) - contract.tier_deduction[tier]
+    assert following == 0, "and no others"
+    if row.marks == state.heap[0].marks:
+        assert row.used == used and row.profit == profit, "margin in use and profit, from scratch"
+        assert row.notional == notional and row.maintenance == maintenance, "notional and maintenance"
+
+
+@law
+def _check_holders(state, market):
+    """A market lists who has a position in it, once, and links them both ways."""
+    markets, count, prior, at = len(state.markets), 0, 0, state.markets[market].first_holder
+    while at != 0:
+        held = state.positions[(at - 1) * markets + market]
+        assert held.size != 0 and held.prior_holder == prior, "a holder holds"
+        prior, at, count = at, held.next_holder, count + 1
+    holders = 0
+    for account in range(len(state.accounts)):
+        holders += state.positions[account * markets + market].size != 0
+    assert count == holders == state.markets[market].holders, "a market lists all of its holders"
 
 
 # --- orders -------------------------------------------------------------------------------------------------

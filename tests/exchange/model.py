@@ -11,9 +11,9 @@ from engine.exchange.records import NONCES_KEPT, Kind
 from engine.exchange.state import FEE_ADDRESS, INSURANCE_ADDRESS
 from shm.codes import Ack, Ask, Ledger, Refusal
 from shm.codes import Command as Kinds
-from tests.exchange import margin, until
+from tests.exchange import margin
 from tests.exchange.floor import Floor
-from tests.exchange.liquidation import Circle
+from tests.exchange.liquidation import INSURANCE, Circle
 from tests.exchange.operating import Operator
 from tests.exchange.terms import NO_TEXT, Command
 from tests.exchange.things import Account, Refused, Signer, check_amount, check_room, plain
@@ -23,17 +23,11 @@ SUBS_MAX = SCHEDULES_A_DAY = 10
 OWNER_ONLY = {Kinds.USD_SEND, Kinds.APPROVE_AGENT, Kinds.CREATE_SUB, Kinds.SUB_TRANSFER}
 
 
-# Which of the rules of risk are in the engine, besides prices. A model of other rules runs alone.
-ALL = ("margin", "funding", "liquidation")
-BUILT = ()
-
-
 class Model(Floor, Operator):
     """All of an exchange. `apply` is its only door; the rest is there to be looked at."""
 
-    def __init__(self, capacity, built=BUILT):
-        self.capacity, self.built = capacity, built
-        self.rules = margin if "margin" in built else until
+    def __init__(self, capacity):
+        self.capacity = capacity
         self.markets, self.accounts, self.signers, self.open = [], {}, {}, {}
         self.oids = self.height = self.trades = 0
         self.told = {}  # (kind, account, market) -> the absolute row that was told last
@@ -64,7 +58,7 @@ class Model(Floor, Operator):
 
     def whole(self, account):
         """The account's margin, at this moment."""
-        return self.rules.Whole(account)
+        return margin.Whole(account)
 
     def _tell(self, kind, *fields):
         self.outcomes.append((int(kind), self.command.sequence, self.command.time_ns, *map(plain, fields)))
@@ -122,7 +116,7 @@ class Model(Floor, Operator):
 
     def _judge_envelope(self, c):
         signer = self.signers.get(c.signer)
-        if signer is None or not signer.may_act(self.now_ms):
+        if signer is None or signer.account.row == INSURANCE or not signer.may_act(self.now_ms):
             raise Refused(Refusal.UNKNOWN_SIGNER)
         account = signer.account
         if c.flags & Ask.HAS_VAULT:
@@ -254,11 +248,11 @@ class Model(Floor, Operator):
         position, is_cross = account.position(market), bool(c.flags & Ask.IS_CROSS)
         whole = self.whole(account)
         held = whole.held[market.number]
-        if not 1 <= c.amount <= market.max_leverage or held.exposure > self.rules.limit_of(market, c.amount):
+        if not 1 <= c.amount <= market.max_leverage or held.exposure > margin.limit_of(market, c.amount):
             raise Refused(Refusal.LEVERAGE_VALUE)
         if position.size != 0 and position.is_cross != is_cross:
             raise Refused(Refusal.LEVERAGE_SWITCH)
-        bears, moved = self.rules.bears_leverage(whole, market.number, c.amount)
+        bears, moved = margin.bears_leverage(whole, market.number, c.amount)
         if not bears:
             raise Refused(Refusal.LEVERAGE_MARGIN)
         position.leverage, position.is_cross = c.amount, is_cross
@@ -271,7 +265,7 @@ class Model(Floor, Operator):
         if position.is_cross or position.size == 0:
             raise Refused(Refusal.NOT_ISOLATED)
         check_amount(abs(c.amount))
-        if not self.rules.bears_isolated(self.whole(account), market.number, c.amount):
+        if not margin.bears_isolated(self.whole(account), market.number, c.amount):
             raise Refused(Refusal.BALANCE)
         account.cash -= c.amount
         position.isolated += c.amount

@@ -28,10 +28,13 @@ SECONDS_MAX = 40  # of its processor, until a mutant is taken not to end; it nee
 LETTERS_MAX = 100  # of what is said of a mutant
 NONE = "the engine itself"
 BOOK = "engine.book"
-APPLY, CLOIDS, MARKETS, MATCHING, MONEY, PRICES, SIGNERS = (
+APPLY, CLOIDS, FUNDING, LIQUIDATION, MARGIN, MARKETS, MATCHING, MONEY, PRICES, SIGNERS = (
     f"engine.exchange.{name}"
-    for name in ("apply", "cloids", "markets", "matching", "money", "prices", "signers")
-)
+    for name in (
+        "apply", "cloids", "funding", "liquidation", "margin",
+        "markets", "matching", "money", "prices", "signers",
+    )
+)  # fmt: skip
 
 
 class Mutant(NamedTuple):
@@ -53,24 +56,26 @@ MUTANTS = {
     ),
     "fees that nobody gets": Mutant(MONEY, "state.accounts[FEE_ACCOUNT].cash += fee", "pass", unsound=True),
     "a closed part's share one too much": Mutant(
-        MONEY, "closes, abs(size))\n", "closes, abs(size)) + (closes < abs(size))\n"
+        MARGIN, "closes, abs(size))\n", "closes, abs(size)) + (closes < abs(size))\n"
     ),
-    "isolated money lost with its position": Mutant(MONEY, "account.cash += position.isolated", "pass"),
+    "isolated money lost with its position": Mutant(
+        MARGIN, "out, isolated = isolated + out, 0", "isolated = 0", unsound=True
+    ),
     "open interest of both sides": Mutant(
-        MONEY, "max(position.size, 0) - long_before", "abs(position.size) - abs(size)", unsound=True
+        MARGIN, "max(size, 0) - max(position.size, 0)", "abs(size) - abs(position.size)", unsound=True
     ),
-    "volume in lots": Mutant(MONEY, "account.volume += price * quantity", "account.volume += quantity"),
-    "shorts that need no margin": Mutant(MONEY, "sells - entry, 0", "sells, 0", unsound=True),
+    "volume in lots": Mutant(MATCHING, "row.volume += notional", "row.volume += outcome.quantity"),
+    "shorts that need no margin": Mutant(MARGIN, "sells - value)\n", "sells)\n", unsound=True),
     "margin that is not summed": Mutant(
-        MONEY, ".used += used - position.used", ".used += max(used - position.used, 0)", unsound=True
+        MARGIN, "row.used += sign * margin\n", "row.used += max(sign, 0) * margin\n", unsound=True
     ),
-    "less margin refused like more": Mutant(MONEY, "used <= position.used or ", ""),
-    "a debt set aside": Mutant(MONEY, " or position.isolated + amount < 0", ""),
+    "less margin refused like more": Mutant(MARGIN, "after <= before or ", ""),
+    "a debt set aside": Mutant(MONEY, "amount < 0 and left < ", "amount < 0 and left < 0 * "),
     "a sub-account that pays its master's deposit": Mutant(
         MONEY, "(account, sub) if is_deposit", "(account, sub) if not is_deposit"
     ),
     "leverage that margin does not hear of": Mutant(
-        MONEY, "= leverage, is_isolated\n    reserve(", "= leverage, is_isolated\n    (", unsound=True
+        MONEY, "margin.count(state, account, market, 1)", "pass", unsound=True
     ),
     "a price of six figures": Mutant(MATCHING, "price % step == 0", "True"),
     "a price far off": Mutant(
@@ -90,7 +95,7 @@ MUTANTS = {
         MATCHING, "_closable(state.positions[at].size, maker.side))\n", "maker.quantity)\n"
     ),
     "the taker's reduce-only orders forgotten": Mutant(
-        MATCHING, "    _end_reducing(state, account, command.market)\n", ""
+        MATCHING, "    end_reducing(state, account, command.market)\n", ""
     ),
     "reduce-only orders miscounted": Mutant(MATCHING, "reduce_count -= 1", "reduce_count -= 0", unsound=True),
     "a reference price that stands still": Mutant(
@@ -158,6 +163,67 @@ MUTANTS = {
     ),
     "a tier that forgets the one before": Mutant(
         MARKETS, "row.tier_deduction[last] + -(-notional", "-(-notional"
+    ),
+    "the tier below": Mutant(
+        MARGIN, "if notional >= market.tier_from[i]:", "if notional > 2 * market.tier_from[i]:"
+    ),
+    "a tier without its deduction": Mutant(MARGIN, " - market.tier_deduction[tier]\n", "\n", unsound=True),
+    "a mark that accounts do not hear of": Mutant(
+        MARGIN, "state.accounts[account].marks != state.heap[0].marks", "False", unsound=True
+    ),
+    "isolated money that draws on cross": Mutant(
+        MARGIN,
+        "out = max(0, share(max(isolated, 0), closes, abs(size)) + out)",
+        "out = share(max(isolated, 0), closes, abs(size)) + out",
+    ),
+    "withdrawable to the last tenth": Mutant(
+        MARGIN, "max(row.used, ceil_div(row.notional, TRANSFER_PART))", "row.used"
+    ),
+    "an opening with no more than maintenance": Mutant(
+        MARGIN, "return worth >= row.used - had + margin", "return worth >= row.maintenance - kept + keeps"
+    ),
+    "funding that one account is spared": Mutant(
+        FUNDING,
+        "row.funding_round = heap.funding_round\n    held = row.first_held",
+        "row.funding_round = heap.funding_round\n    held = row.first_held if account != 3 else 0",
+    ),
+    "funding rounded for who pays": Mutant(
+        FUNDING, "return least + (rest % PREMIUM_UNIT != 0)", "return least"
+    ),
+    "funding out of nothing": Mutant(FUNDING, "state.accounts[INSURANCE].cash += paid", "pass", unsound=True),
+    "half the maintenance is enough for the book": Mutant(
+        LIQUIDATION, "3 * worth >= 2 * kept", "2 * worth >= kept"
+    ),
+    "all of a large position at once": Mutant(LIQUIDATION, "quantity = ceil_div(quantity, PARTS)", "pass"),
+    "a part twice in half a minute": Mutant(
+        LIQUIDATION, "now_ms - state.accounts[account].partial_ms >= PARTIAL_MS", "True"
+    ),
+    "a liquidation that leaves orders": Mutant(
+        LIQUIDATION,
+        "if scope == CROSS or state.orders[slot].market == scope:",
+        "if state.orders[slot].market == scope:",
+    ),
+    "an insurance account that bears anything": Mutant(
+        LIQUIDATION, "return margin.equity(state, INSURANCE) + worth >= kept", "return True"
+    ),
+    "deleveraging from the second on": Mutant(
+        LIQUIDATION,
+        "return state.rank_rows[one] < state.rank_rows[other]",
+        "return state.rank_rows[one] > state.rank_rows[other]",
+    ),
+    "the least gain is deleveraged first": Mutant(
+        LIQUIDATION,
+        "return state.rank_keys[one] > state.rank_keys[other]",
+        "return state.rank_keys[one] < state.rank_keys[other]",
+    ),
+    "a debt that nobody bears": Mutant(
+        LIQUIDATION, "if amount != 0 and account != INSURANCE:", "if amount > 0 and account != INSURANCE:"
+    ),
+    "the present mark for who has nothing left": Mutant(
+        LIQUIDATION, "contract.mark if is_solvent else contract.sound_mark", "contract.mark"
+    ),
+    "a circle that ends one account early": Mutant(
+        LIQUIDATION, "while heap.circle_left > 0 and looked", "while heap.circle_left > 1 and looked"
     ),
 }
 

@@ -31,7 +31,7 @@ class Operator:
 
     def _deposit(self, c):
         check_amount(c.amount)
-        if "margin" in self.built and self.deposited + c.amount > CASH_MAX:
+        if self.deposited + c.amount > CASH_MAX:
             raise Refused(Refusal.AMOUNT)
         account = self._account_for(c.other, c.amount)
         self.deposited += c.amount
@@ -106,11 +106,10 @@ class Operator:
             if prices.mark_itself(market, self.now_ms):
                 self.circle.make_due()
                 self._tell_prices(market)
-        if "funding" in self.built:
-            self._fund()
+        self._fund()
         self._sample()
-        if "liquidation" in self.built:
-            self.circle.go_on()
+        self.circle.go_on()
+        self.oid = self.filled = self.notional = 0  # what it sold is nobody's answer
         self.height += 1
         for account in self.accounts.values():
             whole = self.whole(account)
@@ -177,11 +176,8 @@ class Operator:
     def _tell_if_new(self, row):
         kind, subject, fields, default = row
         self.standing[int(kind), subject] = tuple(map(plain, fields))
-        if self._core(kind, self.told.get((kind, subject), default)) != self._core(kind, fields):
+        if core(kind, self.told.get((kind, subject), default)) != core(kind, fields):
             self._tell_absolute(row)
-
-    def _core(self, kind, fields):
-        return core(kind, fields) if "margin" in self.built else fields
 
     def _tell_absolute(self, row):
         kind, subject, fields, _ = row
@@ -208,8 +204,7 @@ class Operator:
 
     def _position(self, account, held):
         market, p = held.market, account.positions[held.market.number]
-        buys, sells = (held.buys, held.sells) if "margin" in self.built else (0, 0)
-        row = (buys, p.size, p.entry, held.margin, p.isolated, p.realised, p.leverage, sells)
+        row = (held.buys, p.size, p.entry, held.margin, p.isolated, p.realised, p.leverage, held.sells)
         default = (0, 0, 0, 0, 0, 0, min(20, market.max_leverage), 0)
         subject = (account.row, market.number)
         return Kind.POSITION, subject, (*row, int(p.is_cross), *subject), (*default, 1, *subject)

@@ -9,7 +9,6 @@ from engine.exchange.state import INSURANCE_ADDRESS
 from shm.codes import Ask, Oracle, Side, Tif, Trading
 from shm.codes import Command as Kinds
 from tests.exchange.commands import Swarm, address
-from tests.exchange.model import BUILT
 from tests.exchange.terms import NOBODY, Command
 
 MICRO = 10**6
@@ -26,8 +25,8 @@ BY_OPERATOR = {Kinds.ORACLE, *BUSY}
 class Storm(Swarm):
     """The world of one seed."""
 
-    def __init__(self, seed, capacity=None, built=BUILT):
-        super().__init__(seed, capacity, built)
+    def __init__(self, seed, capacity=None):
+        super().__init__(seed, capacity)
         chance = self.chance
         self.market_count = min(self.market_count, 4)
         self.account_count = chance.choice([3, 6, 12, 30]) if self.account_count > 6 else self.account_count

@@ -48,6 +48,12 @@ def held(state):
     return np.flatnonzero(state.positions["size"] > 0)[0]
 
 
+def counted(state):
+    """An account whose sums are those at the marks as they are."""
+    rows = state.accounts
+    return np.flatnonzero((rows["first_held"] != 0) & (rows["marks"] == state.heap["marks"][0]))[0]
+
+
 def level(state):
     return state.sides[side_in_use(state)]["offset"]
 
@@ -75,8 +81,14 @@ WRONG = {
     "an entry": add("positions", held, "entry"),
     "money set aside": add("positions", held, "isolated"),
     "profit": add("positions", held, "realised"),
-    "margin in use": add("positions", held, "used"),
-    "an account's margin": add("accounts", 1, "used"),
+    "an account's margin": add("accounts", counted, "used"),
+    "an account's maintenance margin": add("accounts", counted, "maintenance"),
+    "profit not taken": add("accounts", counted, "profit"),
+    "a list of positions": add("accounts", counted, "first_held"),
+    "a list of holders": add("markets", 0, "first_holder"),
+    "holders": add("markets", 0, "holders"),
+    "all deposits": add("heap", 0, "deposited"),
+    "funding out of nothing": add("accounts", counted, "funding"),
     "a sum of buys": add("positions", held, "buys"),
     "open interest": add("markets", 0, "open_interest"),
     "an order's size": add("orders", open_slot, "quantity"),

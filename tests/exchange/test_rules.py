@@ -5,7 +5,6 @@ from fractions import Fraction
 import pytest
 
 from tests.exchange import funding, margin
-from tests.exchange.model import ALL
 from tests.exchange.storms import Storm
 from tests.exchange.things import Account, Market, Position
 from tests.exchange.witness import Witness
@@ -66,7 +65,7 @@ def test_a_captured_premium_gives_the_captured_rate():
 
 @pytest.mark.parametrize("seed", range(12))
 def test_at_its_liquidation_price_a_position_has_just_its_maintenance(seed):
-    storm, met = Storm(seed, built=ALL), 0
+    storm, met = Storm(seed), 0
     for at, _ in enumerate(storm.steps(1200)):
         if at % 60:
             continue
@@ -98,7 +97,7 @@ def meets_at_its_price(account, number):
 @pytest.mark.parametrize("seed", range(24))
 def test_the_rules_keep_their_promises(seed):
     """After every command: collateral conserved, positions net to zero; and what the witness is told."""
-    storm, witness = Storm(seed, built=ALL), Witness()
+    storm, witness = Storm(seed), Witness()
     for step in storm.steps(1500):
         accounts = list(storm.model.accounts.values())
         held = [position for account in accounts for position in account.positions.values()]
@@ -114,7 +113,7 @@ def test_the_rules_keep_their_promises(seed):
 @pytest.mark.parametrize("seed", range(24))
 def test_when_a_circle_is_over_nobody_is_left_below_the_second_threshold(seed):
     """Above it he may wait for somebody to trade with; below it there is always somebody to take it."""
-    storm, over = Storm(seed, built=ALL), 0
+    storm, over = Storm(seed), 0
     for step in storm.steps(1500):
         if step.standing and storm.model.circle.left == 0:
             over += 1

@@ -2,7 +2,6 @@
 
 from engine.exchange.records import Kind
 from shm.codes import Refusal
-from tests.exchange.model import ALL
 from tests.exchange.storms import Storm
 from tests.exchange.test_model import OF_STORMS, follow
 
@@ -27,7 +26,7 @@ def test_storms_reach_what_only_they_can():
     """INTEREST_FAST takes ten billion dollars: test_prices.py has it by hand."""
     refusals, told = set(), set()
     for seed in range(SEEDS):
-        for step in Storm(seed, built=ALL).steps(COMMANDS):
+        for step in Storm(seed).steps(COMMANDS):
             refusals.add(step.ack[8])
             told.update((row[0], row[-1] if row[0] == Kind.LIQUIDATED else 0) for row in step.outcomes)
     assert OF_STORMS | {Refusal.TIER, Refusal.LEVERAGE_MARGIN} <= refusals | {Refusal.INTEREST_FAST}

@@ -84,7 +84,7 @@ def test_an_account_is_told_when_it_changes_and_only_then(world, feed):
         block.funds(ALICE, cash=2_000_000_000, used=0)
     feed.turn(1)
     (second,) = reader.take("clearinghouseState")
-    assert second["clearinghouseState"]["withdrawable"] == "2000.0"
+    assert second["clearinghouseState"]["marginSummary"]["accountValue"] == "2000.0"
     assert second["clearinghouseState"]["time"] > NOW_MS
 
 
@@ -190,11 +190,38 @@ def test_the_ledger_begins_with_a_snapshot_and_goes_on_with_each_block(world, fe
     assert kinds == ["internalTransfer", "withdraw"]
 
 
+def test_funding_is_told_apart_from_the_rest_and_liquidations_with_it(world, feed):
+    names = ("userFundings", "userNonFundingLedgerUpdates", "userEvents")
+    reader = Reader(feed, *({"type": name, **OF_ALICE} for name in names))
+    first = dict(reader.take())
+    assert first["userFundings"] == {"isSnapshot": True, "user": ALICE, "fundings": []}
+    with world.block() as block:
+        paid = {"size": 2_000_000, "rate": -40_000, "samples": 719, "coin": "BTC"}
+        block.money(ALICE, codes.Ledger.FUNDING, 480_000, **paid)
+        block.money(ALICE, codes.Ledger.TAKEN, 0, BOB, coin="BTC", price=12_000_000, size=90_000_000)
+    feed.turn(1)
+    told = reader.take()
+    (hour,) = next(data for name, data in told if name == "userFundings")["fundings"]
+    assert {key: hour[key] for key in ("coin", "usdc", "fundingRate", "nSamples")} == {
+        "coin": "BTC", "usdc": "0.48", "fundingRate": "-0.000004", "nSamples": 719,
+    }  # fmt: skip
+    (rest,) = next(data for name, data in told if name == names[1])["nonFundingLedgerUpdates"]
+    assert (rest["delta"]["type"], rest["delta"]["leverageType"]) == ("liquidation", "Isolated")
+    funding, liquidation = (data for name, data in told if name == "user")
+    assert funding == {"funding": hour}
+    lid = liquidation["liquidation"].pop("lid")
+    assert lid > 0 and liquidation == {
+        "liquidation": {
+            "liquidator": BOB, "liquidated_user": ALICE, "liquidated_ntl_pos": "90.0",
+            "liquidated_account_value": "12.0",
+        }
+    }  # fmt: skip
+
+
 def test_what_there_is_not_is_told_once_and_empty(world, feed):
     empty = {
         "spotState": {"user": ALICE, "spotState": {"balances": []}},
         "twapStates": {"dex": "", "user": ALICE, "states": []},
-        "userFundings": {"isSnapshot": True, "user": ALICE, "fundings": []},
         "userTwapSliceFills": {"isSnapshot": True, "user": ALICE, "twapSliceFills": []},
         "userTwapHistory": {"isSnapshot": True, "user": ALICE, "history": []},
         "spotAssetCtxs": [],
@@ -327,7 +354,7 @@ def test_after_a_gap_nothing_is_missing(world):
     assert entry["delta"]["usdc"] == "5.0"
     assert heard["userHistoricalOrders"]["isSnapshot"] is True, "it begins anew"
     assert heard["userHistoricalOrders"]["orderHistory"][0]["status"] == "canceled"
-    assert heard["clearinghouseState"]["clearinghouseState"]["withdrawable"] == "9.0"
+    assert heard["clearinghouseState"]["clearinghouseState"]["marginSummary"]["accountValue"] == "9.0"
 
 
 def test_a_new_world_is_told_from_where_the_old_one_ended(world, feed):
@@ -374,6 +401,7 @@ def test_a_slow_reader_of_accounts_gets_the_newest(world):
             block.funds(ALICE, cash=cash * 1_000_000, used=0)
         feed.turn(1)
     reader.drain()
-    assert [data["clearinghouseState"]["withdrawable"] for data in reader.take("clearinghouseState")] == [
-        "99.0"
-    ]
+    assert [
+        data["clearinghouseState"]["marginSummary"]["accountValue"]
+        for data in reader.take("clearinghouseState")
+    ] == ["99.0"]

@@ -2,7 +2,8 @@
 
 import json
 import random
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
+from fractions import Fraction
 
 import pytest
 
@@ -83,15 +84,34 @@ def test_what_the_figures_promise_of_one_another(seed):
         assert of["positionValue"](p) == abs(value[p["coin"]])
         opened_at = of["szi"](p) * Decimal(p["entryPx"])
         assert abs(of["unrealizedPnl"](p) - (value[p["coin"]] - opened_at)) < Decimal("0.006")
-        assert p["liquidationPx"] is None
+        check_liquidation_price(p, value[p["coin"]], state, positions)
     for p in isolated:
         assert of["marginUsed"](p) == Decimal(p["leverage"]["rawUsd"]) + value[p["coin"]]
     for p in crossed:
         assert 0 <= of["marginUsed"](p) * p["leverage"]["value"] - of["positionValue"](p) < Decimal("0.001")
     kept = sum(of["positionValue"](p) / (2 * p["maxLeverage"]) for p in crossed)
     assert 0 <= Decimal(state["crossMaintenanceMarginUsed"]) - kept < Decimal("0.00001")
-    assert Decimal(state["withdrawable"]) == max(0, cash_of(funds) - Decimal(int(funds["used"])).scaleb(-6))
+    used = max(cross["totalMarginUsed"], (cross["totalNtlPos"] / 10).quantize(Decimal("1e-6"), ROUND_CEILING))
+    assert Decimal(state["withdrawable"]) == max(0, cross["accountValue"] - used)
     assert state["time"] == NOW_MS
+
+
+def check_liquidation_price(told, value, state, positions):
+    """There what stands behind the position is its maintenance margin; without one, it is never so."""
+    size, others = Fraction(told["szi"]), [p for p in positions if p["leverage"]["type"] == "cross"]
+    worth = Fraction(told["marginUsed"])
+    if told["leverage"]["type"] == "cross":
+        worth = Fraction(state["crossMarginSummary"]["accountValue"])
+        worth -= sum(Fraction(p["positionValue"]) / (2 * p["maxLeverage"]) for p in others if p is not told)
+
+    def over(price):
+        return worth + size * price - Fraction(value) - abs(size) * price / (2 * told["maxLeverage"])
+
+    if told["liquidationPx"] is None:
+        assert over(0) >= 0 if size > 0 else over(0) <= Fraction(1, 10**5)
+    else:
+        rounded = abs(size) * Fraction(1, 10**8) + Fraction(len(positions) + 1, 10**6)
+        assert abs(over(Fraction(told["liquidationPx"]))) <= rounded
 
 
 def cash_of(funds):
@@ -109,8 +129,8 @@ def test_a_known_position_is_told_as_the_wire_tells_it():
     assert told["position"] == {
         "coin": "CAP", "szi": "0.0335", "leverage": {"type": "isolated", "value": 20, "rawUsd": "-95.059824"},
         "entryPx": "2986.3", "positionValue": "100.02765", "unrealizedPnl": "-0.0134", "returnOnEquity":
-        "-0.0026789", "liquidationPx": None, "marginUsed": "4.967826", "maxLeverage": 50, "cumFunding":
-        {"allTime": "0.0", "sinceOpen": "0.0", "sinceChange": "0.0"},
+        "-0.0026789", "liquidationPx": "2866.26936529", "marginUsed": "4.967826", "maxLeverage": 50,
+        "cumFunding": {"allTime": "0.0", "sinceOpen": "0.0", "sinceChange": "0.0"},
     }  # fmt: skip
 
 
@@ -170,7 +190,7 @@ def test_what_may_be_traded_is_what_the_engine_would_take(seed):
     used = ceil_div(max(0, entry + buys, sells - entry), leverage)
     with world.block() as block:
         block.funds(ALICE, cash=used + chance.choice([0, 10**6, 10**9, 10**11]), used=used)
-        block.position(ALICE, coin, size, entry, leverage, used=used)
+        block.position(ALICE, coin, size, entry, leverage, used=used, buys=buys, sells=sells)
     told = asker(world)("activeAssetData", user=ALICE, coin=coin)
     assert told["markPx"] == str(Decimal(COINS[coin][1]))
     for side, (size, margin) in enumerate(zip(told["maxTradeSzs"], told["availableToTrade"], strict=True)):
@@ -263,6 +283,33 @@ def test_the_ledger_oldest_first_and_from_both_sides(ask):
     assert len(ask("userNonFundingLedgerUpdates", user=ALICE, endTime=NOW_MS - 1)) == 1
 
 
+def test_funding_and_liquidations_in_the_ledger():
+    world = exchange()
+    with world.block(time_ms=NOW_MS) as block:
+        block.money(ALICE, codes.Ledger.DEPOSIT, 9_000_000)
+        paid = {"size": -150_000, "rate": 125_000, "samples": 720, "price": 971_234}
+        block.money(ALICE, codes.Ledger.FUNDING, 1_820_000, coin="BTC", **paid)
+        block.money(ALICE, codes.Ledger.TAKEN, 0, BOB, price=-7_500_000, size=400_000_000)
+    ask = asker(world)
+    (hour,) = ask("userFunding", user=ALICE, startTime=0)
+    assert hour["time"] == NOW_MS and hour["hash"].startswith("0x0001")
+    assert hour["delta"] == {
+        "type": "funding", "coin": "BTC", "usdc": "1.82", "szi": "-1.5", "fundingRate": "0.0000125",
+        "nSamples": 720,
+    }  # fmt: skip
+    assert (
+        ask("userFunding", user=ALICE, startTime=NOW_MS + 1)
+        == ask("userFunding", user=BOB, startTime=0)
+        == []
+    )
+    deposit, taken = ask("userNonFundingLedgerUpdates", user=ALICE, startTime=0)
+    assert deposit["delta"]["type"] == "deposit"
+    assert taken["delta"] == {
+        "type": "liquidation", "liquidatedNtlPos": "400.0", "accountValue": "-7.5", "leverageType": "Cross",
+        "liquidatedPositions": [],
+    }  # fmt: skip
+
+
 def test_every_order_once_with_its_last_word_newest_first(ask):
     orders = ask("historicalOrders", user=ALICE)
     assert [(order["order"]["oid"], order["status"]) for order in orders] == [
@@ -305,7 +352,7 @@ def test_what_there_is_not_has_its_empty_form(ask):
         "approvedBuilders",
     ):  # fmt: skip
         assert ask(type, user=ALICE, **span) == []
-    assert ask("fundingHistory", coin="BTC", **span) == ask("predictedFundings") == ask("liquidatable") == []
+    assert ask("fundingHistory", coin="BTC", **span) == ask("liquidatable") == []
     assert ask("perpsAtOpenInterestCap") == []
     assert ask("maxBuilderFee", user=ALICE, builder=BOB) == 0
     assert ask("userToMultiSigSigners", user=ALICE) is None

@@ -54,6 +54,40 @@ def test_markets_whose_open_interest_is_at_its_cap(world):
     assert asker(world)("webData2", user=ALICE)["perpsAtOpenInterestCap"] == ["ETH"]
 
 
+def test_hours_of_funding_oldest_first_and_the_next(world):
+    for hour in range(3):
+        with world.block(time_ms=NOW_MS + hour * 3_600_000) as block:
+            block.rate("ETH", 100_000 + hour, premium=-hour)
+    with world.block(time_ms=NOW_MS + 2 * 3_600_000 + 5) as block:
+        block.contract("ETH", funding_rate=-250_000)
+    ask = asker(world)
+    told = ask("fundingHistory", coin="ETH", startTime=NOW_MS + 1)
+    assert told == [
+        {
+            "coin": "ETH",
+            "fundingRate": "0.0000100001",
+            "premium": "-0.0000000001",
+            "time": NOW_MS + 3_600_000,
+        },
+        {
+            "coin": "ETH",
+            "fundingRate": "0.0000100002",
+            "premium": "-0.0000000002",
+            "time": NOW_MS + 7_200_000,
+        },
+    ]
+    assert ask("fundingHistory", coin="ETH", startTime=0, endTime=NOW_MS)[0]["premium"] == "0.0"
+    assert (
+        ask("fundingHistory", coin="BTC", startTime=0) == ask("fundingHistory", coin="NO", startTime=0) == []
+    )
+    (btc, _), (eth, ((venue, next_hour),)) = ask("predictedFundings")
+    assert (btc, eth, venue) == ("BTC", "ETH", "HlPerp")
+    assert next_hour == {
+        "fundingRate": "-0.000025", "fundingIntervalHours": 1,
+        "nextFundingTime": (NOW_MS // 3_600_000 + 3) * 3_600_000,
+    }  # fmt: skip
+
+
 def test_a_context_tells_of_the_oracle_and_of_funding_to_come(world):
     prices = {"mark": 600_005, "oracle": 600_012, "funding_rate": 125_000, "premium": -2_824_061}
     with world.block() as block:

@@ -57,20 +57,6 @@ def test_an_account_is_its_funds_and_its_positions_newest_first(world):
     assert len(account_of(world, CAROL)[1]) == 0
 
 
-def exposure(world, user, coin):
-    funds, position, value = np.zeros(1, layout.FUNDS), np.zeros(1, layout.POSITION), np.zeros(2, layout.WORD)
-    mapped = tables(world, "accounts", "funds", "positions", "orders")
-    row = world.account(user), world.markets[coin]
-    found = account_rows.read_exposure(*mapped, *row, funds, position, value, TRIES)
-    return found, int(funds["cash"][0]), int(position["size"][0]), value.tolist()
-
-
-def test_exposure_adds_up_the_orders_that_may_open(world):
-    assert exposure(world, ALICE, "BTC") == (1, 1_000_000_000, 150, [180_000_000, 110_000_000])
-    assert exposure(world, ALICE, "ETH") == (1, 1_000_000_000, 150, [80_000_000, 0])
-    assert exposure(world, CAROL, "BTC") == (0, 0, 0, [0, 0])
-
-
 def agents_of(world, user, size=8):
     out = np.zeros(size, layout.AGENT)
     mapped = tables(world, "accounts", "funds", "agents")
@@ -237,7 +223,6 @@ def test_a_writer_at_work_is_met_and_told(world):
         seqlock.open_row(row)
     assert [reader() for reader in readers] == [rows.TORN] * len(readers)
     assert account_of(world, ALICE) == rows.TORN
-    assert exposure(world, ALICE, "BTC")[0] == rows.TORN
     for row in rows_open:
         seqlock.close_row(row)
     assert all(reader() >= 0 for reader in readers)
@@ -250,21 +235,19 @@ def test_nonsense_in_the_links_leads_nowhere(world):
         block.agent(ALICE, CAROL)
         block.sub(ALICE, NOBODY, "sub")
     out, agents, words = (np.zeros(8, dtype) for dtype in (layout.POSITION, layout.AGENT, layout.WORD))
-    funds, value = np.zeros(1, layout.FUNDS), np.zeros(2, layout.WORD)
+    funds = np.zeros(1, layout.FUNDS)
     of_account = tables(world, "accounts", "funds", "positions")
-    of_agents, orders = tables(world, "accounts", "funds", "agents"), tables(world, "orders")
+    of_agents = tables(world, "accounts", "funds", "agents")
     for _ in range(300):
         for table, field in (
             ("funds", "first_position"), ("positions", "next"), ("funds", "first_agent"), ("agents", "next"),
-            ("funds", "first_sub"), ("funds", "next_sub"), ("orders", "account_next"),
-            ("accounts", "first_order"),
+            ("funds", "first_sub"), ("funds", "next_sub"),
         ):  # fmt: skip
             if chance.random() < 0.5:
                 column = world.arrays[table][field]
                 column[chance.randrange(8)] = chance.choice([-(2**31), -2, NO_SLOT, 0, 1, 5, 2**31 - 1])
         results = (
             account_rows.read_account(*of_account, a, funds, out, TRIES),
-            account_rows.read_exposure(*of_account, *orders, a, 0, funds, out, value, TRIES),
             account_rows.read_agents(*of_agents, a, agents, TRIES),
             account_rows.read_subs(*of_account[:2], a, words, TRIES),
         )

@@ -17,7 +17,6 @@ ROOM = {  # rings that keep all of a test's history
 }  # fmt: skip
 FUNDS = (
     "cash",
-    "used",
     "volume",
     "fees",
     "realised",
@@ -33,7 +32,7 @@ CONTRACT = (
     "interest_cap", "price_band", "mark_step", "impact_notional", "tier_count", "tier_from", "tier_leverage",
     "tier_deduction",
 )  # fmt: skip
-POSITION = ("size", "entry", "used", "isolated", "realised")
+POSITION = ("size", "entry", "isolated", "realised", "buys", "sells")
 
 
 class Running:

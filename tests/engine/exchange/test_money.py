@@ -5,14 +5,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from numba import njit
 
-from engine.exchange import arithmetic, money
+from engine.exchange import arithmetic, margin, money
 from engine.exchange.markets import RATE_MAX, USD
 from engine.exchange.records import MARKET
 from shm.constants import LIMIT_ORDERS_MAX_TIMES, MARKET_ORDERS_MAX
 
 share = arithmetic.share.py_func
 fees_of = njit(lambda markets, notional: money.fees_of(markets[0], notional))
-margin_of = njit(lambda entry, buys, sells, leverage: money.margin_of(entry, buys, sells, leverage))
+exposure_of = njit(lambda value, buys, sells: margin.exposure_of(value, buys, sells))
 WIDE = st.integers(1, 2**62 - 1)
 RATES = st.integers(-RATE_MAX, RATE_MAX)
 VALUE_MAX = max(dollars for _, dollars in MARKET_ORDERS_MAX) * LIMIT_ORDERS_MAX_TIMES * USD
@@ -41,9 +41,8 @@ def test_a_rebate_is_never_more_than_the_fee_that_pays_for_it(notional, maker_ra
     assert maker == max(-(-notional * maker_rate // 10**6), -taker)
 
 
-@given(st.integers(-(10**15), 10**15), st.integers(0, 10**15), st.integers(0, 10**15), st.integers(1, 50))
-def test_margin_is_that_of_the_worse_side(entry, buys, sells, leverage):
-    worst = max(abs(x) for x in (max(entry + buys, 0), min(entry - sells, 0)))
-    margin = margin_of(entry, buys, sells, leverage)
-    assert (margin - 1) * leverage < worst <= margin * leverage
-    assert margin_of(-entry, sells, buys, leverage) == margin, "long and short are alike"
+@given(st.integers(-(10**15), 10**15), st.integers(0, 10**15), st.integers(0, 10**15))
+def test_exposure_is_that_of_the_worse_side(value, buys, sells):
+    worst = max(abs(x) for x in (max(value + buys, 0), min(value - sells, 0)))
+    assert exposure_of(value, buys, sells) == worst >= abs(value)
+    assert exposure_of(-value, sells, buys) == exposure_of(value, buys, sells), "long and short are alike"

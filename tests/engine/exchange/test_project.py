@@ -8,7 +8,7 @@ from engine.exchange import project, world
 from engine.exchange.records import OUTCOME, Kind
 from engine.exchange.state import TINY
 from shm import codes, seqlock
-from shm.codes import INTERVALS_MS, NAMES, Command, EventKind, Flag, Side, Status
+from shm.codes import INTERVALS_MS, NAMES, Command, EventKind, Flag, Method, Side, Status
 from shm.constants import BOOK_DEPTH, SIDE_LEVELS_MIN
 from tests.engine import made
 from tests.engine.exchange.reference_candles import candles_of
@@ -134,6 +134,8 @@ def test_fills_and_trades_are_those_of_the_outcomes(running):
     ).all()
     assert (fills["cloid"] == filled["text"]).all()
     assert (fills["address"] == shown.accounts["address"][fills["account"]]).all()
+    assert (fills["flags"] & Flag.LIQUIDATION != 0).tolist() == (filled["code"] > 0).tolist()
+    fills = fills[filled["code"] <= Method.MARKET]  # the others pass between two without a trade
     assert len(fills) == 2 * len(trades)
     makers, takers = fills[::2], fills[1::2]
     assert not (makers["flags"] & Flag.CROSSED).any() and (takers["flags"] & Flag.CROSSED).all()
@@ -156,7 +158,11 @@ def test_what_a_fill_is_called_says_what_became_of_the_position(running):
             text = "Long > Short" if before > 0 else "Short > Long"
         else:
             text = ("Open " if abs(after) > abs(before) else "Close ") + of
-        assert NAMES[fill["direction"]] == text
+        if not fill["flags"] & Flag.LIQUIDATION:
+            assert NAMES[fill["direction"]] == text
+        elif bytes(fill["liquidated"]) == bytes(fill["address"]):
+            taken = [f"Liquidated {how} {of}" for how in ("Cross", "Isolated")]
+            assert NAMES[fill["direction"]] in [*taken, "Auto-Deleveraging"]
         assert NAMES[fill["fee_token"]] == "USDC"
 
 
@@ -166,7 +172,10 @@ def test_an_order_has_one_last_word(running):
     rejected = ring(shown.history.rejected_ring, shown.history.rejected)
     resting = shown.orders["order"][shown.orders["state"] == codes.OrderState.RESTING]
     taken = np.concatenate([closed["order"], rejected["order"], resting])
-    assert sorted(taken.tolist()) == list(range(1, int(running.core.heap[0]["orders"]) + 1))
+    passed = outcomes[(outcomes["kind"] == Kind.FILLED) & (outcomes["code"] > Method.MARKET)]
+    oids = {*taken.tolist()} | {*passed["order"].tolist()}  # these have an oid, and no order
+    assert sorted(oids) == list(range(1, int(running.core.heap[0]["orders"]) + 1))
+    assert len(taken) + len({*passed["order"].tolist()}) == len(oids)
     refused = outcomes[outcomes["kind"] == Kind.REFUSED]
     assert rejected["order"].tolist() == refused["order"].tolist()
     assert rejected["status"].tolist() == refused["status"].tolist()
@@ -178,7 +187,9 @@ def test_an_order_has_one_last_word(running):
     }
     for word in (*closed, *rejected):
         assert _facts(word["timestamp_ms"], word["cloid"], word["tif"], word) == told[int(word["order"])]
-        assert NAMES[word["order_type"]] == ("Market" if NAMES[word["tif"]] == "FrontendMarket" else "Limit")
+        assert NAMES[word["order_type"]] == (
+            "Market" if NAMES[word["tif"]] in ("FrontendMarket", "LiquidationMarket") else "Limit"
+        )
     filled = closed[closed["status"] == Status.FILLED]
     assert not filled["quantity"].any() and (closed[closed["status"] != Status.FILLED]["quantity"] > 0).all()
 
@@ -224,6 +235,7 @@ def test_each_account_finds_its_own_history(running):
 def test_the_ledger_adds_up_to_what_was_deposited(running):
     shown, outcomes = running.world, running.outcomes
     ledger, moved = ring(shown.ledger_ring, shown.ledger), outcomes[outcomes["kind"] == Kind.MONEY]
+    ledger = ledger[ledger["kind"] <= codes.Ledger.LIQUIDATION]
     sums = np.zeros(len(shown.funds), np.int64)
     np.add.at(sums, ledger["account"], ledger["amount"])
     assert (sums == shown.funds["deposited"]).all()
@@ -242,7 +254,8 @@ def test_a_touched_account_is_told_of_once_a_block(running):
     assert len(np.unique(funds[["height", "account"]])) == len(funds) and (funds["market"] == -1).all()
     entries = events[events["kind"] == EventKind.LEDGER]
     assert entries["order"].tolist() == list(range(int(running.world.ledger_ring[0]["tail"])))
-    assert (entries["market"] == -1).all()
+    told = np.isin(outcomes["kind"], (Kind.MONEY, Kind.FUNDING, Kind.LIQUIDATED))
+    assert entries["market"].tolist() == outcomes["market"][told].tolist()
     named = events[events["account"] >= 0]
     assert (named["address"] == running.world.state.accounts["address"][named["account"]]).all()
     blocks = events[events["kind"] == EventKind.BLOCK]
@@ -408,12 +421,65 @@ def test_a_position_is_listed_once_and_is_as_it_was_told_last():
     shown = world.allocate(world.capacity_for(TINY, KEPT, names=128))
     show(shown, *start(), block(1))
     held = {"account": 1, "market": 0, "quantity": 500, "original": 25, "amount": 20, "fee": 1}
+    held |= {"order": 70, "start": 30}
     show(shown, outcome(Kind.POSITION, price=5, **held))
     assert shown.state.accounts[1]["sequence"] % 2 == 1
     show(shown, block(2), outcome(Kind.POSITION, price=-7, **held), block(3))
     assert shown.state.accounts[1]["sequence"] % 2 == 0 and shown.state.status[0]["position_count"] == 1
     row = shown.positions[shown.funds[1]["first_position"]]
     assert (row["size"], row["entry"], row["used"], row["leverage"], row["is_cross"]) == (-7, 500, 25, 20, 1)
+    assert (row["buys"], row["sells"]) == (70, 30)
+
+
+def entries_of(shown, account):
+    """The account's ledger, newest first."""
+    position, found = int(shown.funds[account]["last_ledger"]), []
+    while position > 0:
+        found.append(shown.ledger[position - 1])
+        position = int(found[-1]["account_prior"])
+    return found
+
+
+def test_funding_is_in_the_ledger_and_adds_up_by_position():
+    shown = world.allocate(world.capacity_for(TINY, KEPT, names=128))
+    paid = {"account": 1, "market": 0, "quantity": 5, "price": 9_999, "trade": -125, "order": 720}
+    held = {"account": 1, "market": 0, "amount": 20, "fee": 1}
+    show(shown, *start(), outcome(Kind.FUNDING, amount=-70, **paid))
+    show(shown, outcome(Kind.POSITION, price=5, **held), block(1), outcome(Kind.FUNDING, amount=30, **paid))
+    show(shown, outcome(Kind.POSITION, price=5, **held), block(2))
+    row = shown.positions[shown.funds[1]["first_position"]]
+    sums = ("funding", "funding_open", "funding_change")
+    assert [int(row[name]) for name in sums] == [40, -30, -30], "a position is open once it was told of"
+    newest, oldest = entries_of(shown, 1)
+    assert (oldest["amount"], newest["amount"]) == (-70, 30)
+    assert [int(newest[name]) for name in ("kind", "price", "size", "rate", "samples", "market")] == [
+        codes.Ledger.FUNDING, 9_999, 5, -125, 720, 0,
+    ]  # fmt: skip
+    show(shown, outcome(Kind.POSITION, price=7, **held), block(3))
+    assert [int(row[name]) for name in sums] == [40, -30, 0], "its size has changed"
+    show(shown, outcome(Kind.POSITION, price=-7, **held), block(4))
+    assert [int(row[name]) for name in sums] == [40, 0, 0], "it is another one"
+
+
+def test_a_liquidation_is_in_the_ledger_and_moves_nothing():
+    shown = world.allocate(world.capacity_for(TINY, KEPT, names=128))
+    taken = outcome(Kind.LIQUIDATED, account=0, market=-1, price=-12, amount=50, quantity=900, code=2)
+    show(shown, *start(), taken, block(1))
+    (entry,) = entries_of(shown, 0)
+    assert [int(entry[name]) for name in ("kind", "amount", "price", "size", "market")] == [
+        codes.Ledger.TAKEN, 0, -12, 900, -1,
+    ]  # fmt: skip
+    assert bytes(entry["other"]) == bytes(shown.state.accounts[1]["address"]), "the insurance account's"
+
+
+def test_hours_of_funding_go_round_each_market_by_itself():
+    shown = world.allocate(world.capacity_for(TINY, KEPT, names=128, rates=2 * 3))
+    for hour in range(5):
+        told = {"trade": hour, "amount": 10 * hour, "price": 100 + hour, "order": 720}
+        show(shown, *(start(2) if hour == 0 else ()), outcome(Kind.RATE, market=1, **told), block(hour + 1))
+    assert shown.contracts["rate_count"].tolist() == [0, 5]
+    assert shown.rates["rate"].tolist() == [0, 0, 0, 3, 4, 2]
+    assert shown.rates[4].tolist() == (1000, 4, 40, 104, 720)
 
 
 def test_a_side_without_room_for_a_level_is_doubted():
