@@ -57,11 +57,16 @@ def verify(journal: Path, snapshots: Path, show: Shown) -> Verdict:
 
 
 def _examine(directory: Path) -> tuple[list[Taken], list[str]]:
-    """The good snapshots, newest first, and what is wrong with the others."""
+    """The good snapshots, newest first, and what is wrong with the others.
+
+    One that has gone since it was listed is neither: a replica that runs has removed it for a newer one.
+    """
     good, damages = [], []
     for path in sorted(directory.glob(f"*{snapshot.SUFFIX}"), reverse=True):
         try:
             good.append(snapshot.examine(path))
+        except FileNotFoundError:
+            continue
         except Refused as refused:
             damages.append(f"{path}: {refused}")
     return good, damages

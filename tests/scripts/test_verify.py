@@ -114,6 +114,20 @@ def test_a_damaged_snapshot_is_named(exchange):
     assert [damage.startswith(f"{path}: checksum: found") for damage in verdict.damages] == [True]
 
 
+def test_a_snapshot_that_is_removed_meanwhile_is_not_missed(exchange, monkeypatch):
+    data, _ = exchange
+    newest, examine = max((data / "snapshots").iterdir()), snapshot.examine
+
+    def removed_at_that_moment(path):
+        if path == newest:
+            path.unlink()
+        return examine(path)
+
+    monkeypatch.setattr(snapshot, "examine", removed_at_that_moment)
+    verdict = judged(data)
+    assert verdict.is_good and len(verdict.snapshots) == 1
+
+
 def test_a_snapshot_of_another_exchange_is_told(exchange, monkeypatch):
     data, _ = exchange
     good = snapshot.examine
