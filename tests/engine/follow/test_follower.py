@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from scripts.simulated_node import SimulatedNode
-from shm.codes import EventKind, Feed, OrderState, Stale
+from shm.codes import NAMES, EventKind, Feed, OrderState, Stale
 from shm.units import format_decimal
 from tests import recorded
 from tests.engine import made
@@ -416,7 +416,7 @@ def test_a_line_nobody_can_read_doubts_its_market_until_a_snapshot_from_after_th
 
 @pytest.mark.parametrize("table", ["orders", "levels", "markets", "accounts", "names"])
 def test_a_full_table_doubts_or_leaves_out_but_never_ends(table, tmp_path):
-    room = {"orders": 60, "levels": 96, "markets": 1, "accounts": 4, "names": 58}[table]
+    room = {"orders": 60, "levels": 96, "markets": 1, "accounts": 4, "names": len(NAMES) + 2}[table]
     live = Live(tmp_path, coins=["BTC", "HYPE"], capacity=SMALL._replace(**{table: room}))
     live.go_on(10)
     if live.following.follower.feed(live.following.now_ns) == Feed.WAITING:
