@@ -148,7 +148,7 @@ class Floor:
 
     def _judge_interest(self, order, position):
         market, bid = order.market, order.market.best(Side.BUY)
-        dearest = max(order.price, market.mark, bid.price if bid else 0)
+        dearest = max(order.price, market.mark, market.oracle, bid.price if bid else 0)
         if (market.interest + order.quantity) * dearest > prices.VALUE_MAX:
             raise Refused(Refusal.INTEREST_FAST)
         if market.interest_cap and market.interest * market.mark >= market.interest_cap:

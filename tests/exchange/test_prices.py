@@ -326,3 +326,17 @@ def test_open_interest_is_bounded_so_that_no_product_wraps(engine):
     largest = 10**16 // (66 * 150_000)
     assert engine.refused(kind=Kinds.ORACLE, market=1, price=largest + 1) == Refusal.AMOUNT
     engine.oracle(largest, market=1)
+
+
+def test_open_interest_is_bounded_by_the_oracle_as_well_which_funding_is_paid_by(engine):
+    engine.add_market(b"B", price=10**9, decimals=0)
+    for who in (ANN, BOB):
+        engine.deposit(who, 10**9)
+    for _ in range(16):
+        engine.trade(ANN, BOB, 150_000, 10**9, market=1)
+    engine.done(kind=Kinds.LIMITS, market=1, quantity=800, price=1, order=6000)  # a mark that hardly moves
+    engine.done(kind=Kinds.ORACLE, market=1, price=4 * 10**9)
+    more = 10**16 // (4 * 10**9) - 16 * 150_000
+    refused = engine.refused(**engine.order(ANN, Side.BUY, more + 1, 10**9, market=1))
+    assert refused == Refusal.INTEREST_FAST
+    engine.done(**engine.order(ANN, Side.BUY, more, 10**9, market=1))
