@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gateway.accounts import hexed
 from gateway.contracts import places, usd
 from gateway.world import Array, World
 from shm import account_rows, layout
@@ -41,7 +42,7 @@ def of_the_rest(entries: Array) -> Array:
 
 def update(world: World, entry: np.void) -> dict[str, Any]:
     """An entry as userFunding and userNonFundingLedgerUpdates tell it."""
-    return {"time": int(entry["time_ms"]), "hash": _hex(entry["hash"]), "delta": _delta(world, entry)}
+    return {"time": int(entry["time_ms"]), "hash": hexed(entry["hash"]), "delta": _delta(world, entry)}
 
 
 def funding(world: World, entry: np.void) -> dict[str, Any]:
@@ -53,8 +54,8 @@ def liquidation(entry: np.void) -> dict[str, Any]:
     """A liquidation as userEvents tells it."""
     return {
         "lid": int(entry["sequence"]),
-        "liquidator": _hex(entry["other"]),
-        "liquidated_user": _hex(entry["address"]),
+        "liquidator": hexed(entry["other"]),
+        "liquidated_user": hexed(entry["address"]),
         "liquidated_ntl_pos": usd(int(entry["size"])),
         "liquidated_account_value": usd(int(entry["price"])),
     }
@@ -74,7 +75,7 @@ def _payment(world: World, entry: np.void) -> dict[str, Any]:
 
 def _delta(world: World, entry: np.void) -> dict[str, Any]:
     kind, amount, nothing = Ledger(int(entry["kind"])), int(entry["amount"]), usd(0)
-    money, mine, other = usd(abs(amount)), _hex(entry["address"]), _hex(entry["other"])
+    money, mine, other = usd(abs(amount)), hexed(entry["address"]), hexed(entry["other"])
     giver, taker = (mine, other) if amount < 0 else (other, mine)
     if kind == Ledger.DEPOSIT:
         return {"type": "deposit", "usdc": money}
@@ -109,7 +110,3 @@ def _taken(world: World, entry: np.void) -> list[dict[str, Any]]:
         {"coin": world.coins[market], "szi": format_decimal(size, places(world, market).quantity)}
         for market, size in sorted(found.items())
     ]
-
-
-def _hex(raw: Any) -> str:
-    return "0x" + bytes(raw).hex()
