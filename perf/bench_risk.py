@@ -14,6 +14,7 @@ from numba import njit
 from engine import book
 from engine.exchange import state as states
 from engine.exchange.apply import apply_commands
+from engine.exchange.operating import command
 from engine.exchange.records import Kind
 from engine.exchange.state import Capacity
 from perf import ratio
@@ -21,7 +22,6 @@ from perf.apply_commands import BLOCK
 from perf.bench_apply import A_TURN, ROUNDS, Run, a_mix
 from shm import index
 from shm.codes import Ask, Command, Flag, Side, Tif
-from shm.layout import COMMAND
 
 THOUSAND = 1_000
 MARKETS, ACCOUNTS, HELD = 64, 100_000, 2
@@ -106,11 +106,11 @@ def crowd() -> tuple[states.State, list[int]]:
     capacity = Capacity(MARKETS, ACCOUNTS + 8, 4 * BLOCK, 1 << 14, 8, 1 << 20, BLOCK)
     engine, clock = states.allocate(capacity), [0, 1_800_000_000 * 10**9]
     commands = [
-        made(Command.ADD_MARKET, text=b"M%d" % m, side=2, price=PRICE, amount=20) for m in range(MARKETS)
+        command(Command.ADD_MARKET, text=b"M%d" % m, side=2, price=PRICE, amount=20) for m in range(MARKETS)
     ]
-    commands += [made(Command.DEPOSIT, other=who(0), amount=10**15)]
-    commands += [made(Command.DEPOSIT, other=who(n), amount=1000 * USD) for n in range(1, ACCOUNTS + 1)]
-    commands += [made(Command.ORACLE, market=m, price=PRICE) for m in range(MARKETS)]
+    commands += [command(Command.DEPOSIT, other=who(0), amount=10**15)]
+    commands += [command(Command.DEPOSIT, other=who(n), amount=1000 * USD) for n in range(1, ACCOUNTS + 1)]
+    commands += [command(Command.ORACLE, market=m, price=PRICE) for m in range(MARKETS)]
     apply_all(engine, clock, commands)
     for first in range(1, ACCOUNTS + 1, THOUSAND):
         commands = [ordered(0, m, Side.SELL, THOUSAND * HELD * LOT, Tif.GTC) for m in range(MARKETS)]
@@ -118,7 +118,10 @@ def crowd() -> tuple[states.State, list[int]]:
             commands += [
                 ordered(number, (number + 7 * k) % MARKETS, Side.BUY, LOT, Tif.IOC) for k in range(HELD)
             ]
-        commands += [made(Command.CANCEL_ALL, signer=who(0), flags=int(Ask.SESSION)), made(Command.END_BLOCK)]
+        commands += [
+            command(Command.CANCEL_ALL, signer=who(0), flags=int(Ask.SESSION)),
+            command(Command.END_BLOCK),
+        ]
         apply_all(engine, clock, commands)
     return engine, clock
 
@@ -127,20 +130,9 @@ def who(number: int) -> bytes:
     return (number + 1).to_bytes(20, "big")
 
 
-def made(kind: Command, **fields: int | bytes) -> np.ndarray:
-    command = np.zeros(1, COMMAND)
-    command["kind"], command["count"] = kind, 1
-    for name, value in fields.items():
-        if isinstance(value, bytes):
-            command[name][0, : len(value)] = np.frombuffer(value, np.uint8)
-        else:
-            command[name] = value
-    return command
-
-
 def ordered(number: int, market: int, side: Side, quantity: int, tif: Tif) -> np.ndarray:
     fields = {"side": int(side), "price": PRICE, "quantity": quantity, "tif": int(tif), "market": market}
-    return made(Command.ORDER, signer=who(number), flags=int(Ask.SESSION), **fields)
+    return command(Command.ORDER, signer=who(number), flags=int(Ask.SESSION), **fields)
 
 
 def apply_all(engine: states.State, clock: list[int], commands: list[np.ndarray]) -> None:
@@ -172,10 +164,10 @@ def ticked() -> tuple[ratio.Work, ratio.Work]:
     def tick() -> Hashable:
         prices[0] += 1
         clock[1] += 3 * 10**9
-        commands = [made(Command.ORACLE, market=m, price=prices[0]) for m in range(MARKETS)]
-        apply_all(engine, clock, [*commands, made(Command.END_BLOCK)])
+        commands = [command(Command.ORACLE, market=m, price=prices[0]) for m in range(MARKETS)]
+        apply_all(engine, clock, [*commands, command(Command.END_BLOCK)])
         while engine.heap[0]["circle_left"] > 0:
-            apply_all(engine, clock, [made(Command.END_BLOCK)])
+            apply_all(engine, clock, [command(Command.END_BLOCK)])
         return 0
 
     def look() -> Hashable:
