@@ -91,7 +91,8 @@ def test_where_nobody_buys_there_was_no_order(engine):
     assert not of(fall(engine, 90_7000), Kind.LIQUIDATED)
 
 
-def test_of_a_large_position_a_fifth_is_sold_first_and_then_the_whole():
+def large():
+    """An engine in which ANN holds a million dollars' worth with little behind it, and CAT would buy."""
     engine = Engine()
     for who in (ANN, BOB, CAT):
         engine.deposit(who, 10**6)
@@ -99,6 +100,11 @@ def test_of_a_large_position_a_fifth_is_sold_first_and_then_the_whole():
     engine.trade(ANN, BOB, 10_000 * COINS, 100_0000)
     engine.done(kind=Kinds.WITHDRAW, other=ANN, amount=901_000 * USD)
     quote(engine, CAT, Side.BUY, 10_000, 90_8000)
+    return engine
+
+
+def test_of_a_large_position_a_fifth_is_sold_first_and_then_the_whole():
+    engine = large()
     rows = fall(engine, 90_8000)  # 8,000 left, 9,080 needed; 100,000 USD is less than 908,000
     assert engine.held(ANN)[0] == 8000 * COINS and methods(rows) == [Method.MARKET]
     assert engine.state.heap[0]["circle_left"] > 0, "everyone is looked at again"
@@ -108,13 +114,7 @@ def test_of_a_large_position_a_fifth_is_sold_first_and_then_the_whole():
 
 
 def test_after_half_a_minute_it_is_a_fifth_again():
-    engine = Engine()
-    for who in (ANN, BOB, CAT):
-        engine.deposit(who, 10**6)
-        lever(engine, who, 50)
-    engine.trade(ANN, BOB, 10_000 * COINS, 100_0000)
-    engine.done(kind=Kinds.WITHDRAW, other=ANN, amount=901_000 * USD)
-    quote(engine, CAT, Side.BUY, 10_000, 90_8000)
+    engine = large()
     fall(engine, 90_8000)
     engine.now_ms += 30_000
     fall(engine, 90_7000)
