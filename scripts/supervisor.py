@@ -37,7 +37,7 @@ REFUSALS = {  # what the engine may answer its operator
 }
 CRASHES_MAX = 3  # of the engine at one command: it would crash there for ever
 EXIT_CORRUPT = 65  # of engine and journaler: no restart mends that
-CLOSE_SECONDS = 0.5  # for the journaler to write down what the engine has left
+CLOSE_SECONDS = 5.0  # for the journaler to sync what the engine has left; a slow disk may need some of it
 STOP_SECONDS = 0.8  # for the engine to write its checkpoint, and whatever the gateways have left over
 
 Message = dict[str, Any]

@@ -239,6 +239,7 @@ def test_the_machine_code_looks_at_the_sequence_on_both_sides_of_the_copy():
 # --- races ------------------------------------------------------------------------------------------------
 
 
+RACES_MAX = 10  # until a reader is lapped: who is never interrupted may keep up with a slow writer
 BURST, BURST_EVERY = 4, 16  # of 16 publications 4 come without a gap, and lap whoever is behind
 
 
@@ -316,9 +317,13 @@ def test_racing_readers_are_never_given_a_mixture_and_always_told(
 ):
     wanted *= 20 if pytestconfig.getoption("--soak") else 1
     for readers in (1, 2):
-        taken, wrong, lapped, needless = race(functions, capacity, words, wanted // 2, gap, readers)
-        assert taken >= wanted // 2 - readers and (wrong, needless) == (0, 0)
-        assert lapped > 0, "no reader was ever lapped: this run proves nothing"
+        for _ in range(RACES_MAX):
+            taken, wrong, lapped, needless = race(functions, capacity, words, wanted // 2, gap, readers)
+            assert taken >= wanted // 2 - readers and (wrong, needless) == (0, 0)
+            if lapped > 0:
+                break
+        else:
+            pytest.fail("no reader was ever lapped: this run proves nothing")
 
 
 @pytest.mark.parametrize("name", MUTANTS)
