@@ -39,7 +39,7 @@ assert _RECORD.size == layout.COMMAND.itemsize, "no holes"
 assert _NAMES == (
     "sequence", "time_ns", "request", "nonce", "expires_ms", "price", "quantity", "trigger_price", "order",
     "amount", "signer", "vault", "other", "text", "of", "market", "signer_row", "gateway", "kind", "side",
-    "tif", "flags", "place", "count", "builder", "reserved",
+    "tif", "flags", "place", "count", "builder", "condition", "grouping", "reserved",
 ), "as _Records.add packs them"  # fmt: skip
 
 
@@ -74,7 +74,7 @@ class _Records:
         self._made.append(_RECORD.pack(
             0, 0, 0, self._nonce, self._expires_ms, price, quantity, trigger_price, order, amount,
             self._signer, self._vault, other, text, of, market, SIGNER_UNKNOWN_ROW, 0, kind, side, tif,
-            flags | self._flags, len(self._made), 0, builder, 0,
+            flags | self._flags, len(self._made), 0, builder, 0, 0, 0,
         ))  # fmt: skip
 
     def array(self) -> Array:

@@ -155,6 +155,14 @@ class Ask(IntEnum):
     HAS_BUILDER = 128  # ORDER, MODIFY
 
 
+class Grouping(IntEnum):
+    """What the orders of one action are to each other, or to a position."""
+
+    NONE = 0
+    NORMAL = 1  # normalTpsl: the first is the parent, what follows closes what it opens
+    POSITION = 2  # positionTpsl: each goes with the position
+
+
 class Tif(IntEnum):
     """How long an order waits. The wire's names are rows of NAMES, in this order from TIF_GTC on."""
 
@@ -172,6 +180,8 @@ class Ack(IntEnum):
     DONE = 1
     RESTING = 2
     FILLED = 3  # something was filled, and nothing rests
+    WAITS_FOR_FILL = 4  # a trigger order whose parent is not filled yet
+    WAITS_FOR_TRIGGER = 5  # one whose parent is filled, or that goes with a position; others are RESTING
 
 
 class Refusal(IntEnum):
@@ -215,7 +225,7 @@ class Refusal(IntEnum):
     CLOID = 75
     GONE = 76  # the order to cancel
     MODIFY_GONE = 77
-    TRIGGER = 78
+    TRIGGER = 78  # the mark, or the parent's price, is beyond the trigger price
     ORDERS_FULL = 79
     ORDER_MARKET = 80
     KILLED = 81
@@ -224,6 +234,8 @@ class Refusal(IntEnum):
     INTEREST_FLIP = 84  # at its cap, and the order would turn a position round
     INTEREST_CAP = 85  # at its cap, and the order would open
     TIER = 86  # a position so large must have less leverage
+    GROUPING = 87  # the orders are not what their grouping asks for
+    PARENT = 88  # the parent was not placed, or has ended before it was filled
 
 
 ACTION_MAX = 63  # the last Refusal of a whole action

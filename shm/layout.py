@@ -148,6 +148,7 @@ ORDER = record(
     ("original", "i8"),  # what it came with
     ("trigger_price", "i8"),  # 0: none
     ("timestamp_ms", "i8"),  # when it was placed
+    ("group", "i8"),  # of an exchange: what a parent and its children share; 0: none
     ("cloid", "u1", c.CLOID_BYTES),
     ("market", "i4"),
     ("account", "i4"),
@@ -162,7 +163,7 @@ ORDER = record(
     ("tif", "u2"),  # rows of `names`
     ("order_type", "u2"),
 )
-assert ORDER.itemsize == 96
+assert ORDER.itemsize == 104
 
 ACCOUNT = record(
     ("sequence", "i8"),  # odd while a block changes its orders
@@ -397,7 +398,7 @@ COMMAND = record(
     ("expires_ms", "i8"),  # 0: never
     ("price", "i8"),  # ADD_MARKET: where trading begins; ORACLE; LIMITS: the mark's largest step
     ("quantity", "i8"),  # ADD_MARKET: maker rate; LIMITS: price band; TIER: from which notional
-    ("trigger_price", "i8"),  # ORACLE: a perp's price elsewhere
+    ("trigger_price", "i8"),  # of a trigger order; ORACLE: a perp's price elsewhere
     ("order", "i8"),  # CANCEL, MODIFY: the wire's oid; ADD_MARKET: taker rate; LIMITS: impact notional
     (
         "amount",
@@ -418,7 +419,9 @@ COMMAND = record(
     ("place", "u2"),  # in its action: 0 .. count-1, all of them one after the other
     ("count", "u2"),
     ("builder", "u1", c.ADDRESS_BYTES),
-    ("reserved", "i4"),  # zero
+    ("condition", "u1"),  # codes.Condition, of a trigger order: ABOVE or BELOW
+    ("grouping", "u1"),  # codes.Grouping, of an ORDER
+    ("reserved", "u2"),  # zero
 )
 ACK = record(
     ("request", "i8"),

@@ -112,7 +112,9 @@ ORDER = record(
     ("side", "u1"),
     ("tif", "u1"),  # codes.Tif
     ("flags", "u1"),  # codes.Flag
-    ("reserved", "i4"),  # zero
+    ("condition", "u1"),  # codes.Condition: ABOVE or BELOW, also when it was triggered; NONE: no trigger order
+    ("role", "u1"),  # Role
+    ("reserved", "u2"),  # zero
 )
 assert ORDER.itemsize == 64
 ORDER_FACTS = record(  # of the same slot
@@ -120,7 +122,10 @@ ORDER_FACTS = record(  # of the same slot
     ("cloid", "u1", c.CLOID_BYTES),
     ("builder", "u1", c.ADDRESS_BYTES),
     ("builder_fee", "i4"),
+    ("trigger_price", "i8"),  # 0: no trigger order
+    ("group", "i8"),  # of a parent and its children: the oid of the first parent; 0: none
 )
+assert ORDER_FACTS.itemsize == 64
 ACCOUNT = record(
     ("cash", "i8"),
     # what its positions come to, valid while `marks` is the heap's (margin.py):
@@ -195,6 +200,15 @@ SIGNER = record(
 assert SIGNER.itemsize == 896
 
 
+class Role(IntEnum):
+    """What an order is in its group (`facts.group`)."""
+
+    ALONE = 0
+    PARENT = 1  # it has children
+    UNBORN = 2  # a child whose parent is not filled: no mark triggers it
+    CHILD = 3
+
+
 class Kind(IntEnum):
     """What an outcome tells. `status` is a row of codes.NAMES."""
 
@@ -219,8 +233,12 @@ class Kind(IntEnum):
     RATE = 14  # an hour is over: what is paid in a market
     FUNDING = 15  # one position has paid, or was paid
     LIQUIDATED = 16  # what was told of the account just before was done because its margin did not suffice
+    WAITING = 17  # a trigger order waits: `quantity` 0: all of the position; `code` 1: its parent's fill, too
+    TRIGGERED = 18  # it waits no more: what its order comes to follows
 
 
+# Of an order (OPENED, ENDED, REFUSED, WAITING, TRIGGERED), `start` is its trigger price, `done` its codes.Condition
+# (ABOVE or BELOW, also when it has been triggered), `amount` its group; IS_TRIGGER only while it waits.
 OUTCOME = record(
     #                           FILLED           FUNDS        POSITION    MARKET         PRICES       TIER
     ("sequence", "i8"),  # of the command

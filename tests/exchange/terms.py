@@ -45,6 +45,8 @@ class Command(NamedTuple):
     place: int = 0
     count: int = 1
     builder: bytes = NOBODY
+    condition: int = 0
+    grouping: int = 0
     reserved: int = 0
 
 
