@@ -166,17 +166,12 @@ def unlink_account(rows, slot):
 
 
 @inner
-def rest(rows, slot):
-    """Put the order in `slot` (all its fields set, not yet anywhere) at the end of its level's queue.
-
-    False, and nothing changed, if there is no room for a new level.
-    """
-    order = rows.orders[slot]
-    at = open_level(rows, order.market, order.side, order.price)
+def join_queue(rows, slot, market, side, price):
+    """Put the order in `slot` at the end of a level's queue. False, and nothing changed: there is no room."""
+    at = open_level(rows, market, side, price)
     if at == NO_SLOT:
         return False
-    level = rows.levels[at]
-    order.state = OrderState.RESTING
+    level, order = rows.levels[at], rows.orders[slot]
     order.prior, order.next = level.tail, NO_SLOT
     if level.tail == NO_SLOT:
         level.head = slot
@@ -185,9 +180,42 @@ def rest(rows, slot):
     level.tail = slot
     level.quantity += order.quantity
     level.count += 1
+    rows.sides[2 * market + side].order_count += 1
+    return True
+
+
+@inner
+def leave_queue(rows, slot, market, side, price):
+    """Take the order in `slot` out of the queue that it joined."""
+    at, _ = find_level(rows, market, side, price)
+    level, order = rows.levels[at], rows.orders[slot]
+    if order.prior == NO_SLOT:
+        level.head = order.next
+    else:
+        rows.orders[order.prior].next = order.next
+    if order.next == NO_SLOT:
+        level.tail = order.prior
+    else:
+        rows.orders[order.next].prior = order.prior
+    level.quantity -= order.quantity
+    level.count -= 1
+    if level.count == 0:
+        close_level(rows, market, side, at)
+    rows.sides[2 * market + side].order_count -= 1
+
+
+@inner
+def rest(rows, slot):
+    """Put the order in `slot` (all its fields set, not yet anywhere) at the end of its level's queue.
+
+    False, and nothing changed, if there is no room for a new level.
+    """
+    order = rows.orders[slot]
+    if not join_queue(rows, slot, order.market, order.side, order.price):
+        return False
+    order.state = OrderState.RESTING
     index.add_order(rows.order_index, order.order, slot)
     link_account(rows, slot)
-    rows.sides[2 * order.market + order.side].order_count += 1
     rows.markets[order.market].order_count += 1
     rows.status[0].order_count += 1
     return True
@@ -218,20 +246,6 @@ def leave(rows, slot):
     """Take the order in `slot`, resting or untriggered, out of everything."""
     order = rows.orders[slot]
     if order.state == OrderState.RESTING:
-        at, _ = find_level(rows, order.market, order.side, order.price)
-        level = rows.levels[at]
-        if order.prior == NO_SLOT:
-            level.head = order.next
-        else:
-            rows.orders[order.prior].next = order.next
-        if order.next == NO_SLOT:
-            level.tail = order.prior
-        else:
-            rows.orders[order.next].prior = order.prior
-        level.quantity -= order.quantity
-        level.count -= 1
-        if level.count == 0:
-            close_level(rows, order.market, order.side, at)
-        rows.sides[2 * order.market + order.side].order_count -= 1
+        leave_queue(rows, slot, order.market, order.side, order.price)
         rows.markets[order.market].order_count -= 1
     free_slot(rows, slot)

@@ -130,7 +130,7 @@ REFUSALS = {  # what a client is told of each refusal of the engine; the gateway
     Code.INTEREST_FAST: "Order would increase open interest too quickly. asset={asset}",
     Code.INTEREST_FLIP: "Order would increase open interest while open interest is capped. asset={asset}",
     Code.TIER: "Order would cause position to exceed margin tier limit at current leverage. asset={asset}",
-    Code.GROUPING: "TP/SL order must be a reduce only trigger order that closes its main order. asset={asset}",
+    Code.GROUPING: "TP/SL order must be a reduce only trigger order against its main order. asset={asset}",
     Code.PARENT: "Main order was not placed, or has ended before it was filled. asset={asset}",
     Code.INTEREST_CAP: "Order would increase open interest while open interest is capped. asset={asset}",
 }

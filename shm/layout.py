@@ -78,10 +78,7 @@ BELL = lines([("sleeping", "i8")])  # the sleeper's: 1 while it may not see a ne
 
 WORLD_STATUS = lines(
     [
-        (
-            "sequence",
-            "i8",
-        ),  # odd while a block is being applied: look-ups by oid or address try again
+        ("sequence", "i8"),  # odd while a block is being applied: look-ups by oid or address try again
         ("state", "i8"),  # codes.Feed
         ("mode", "i8"),  # codes.Mode
         ("height", "i8"),  # last block applied
@@ -109,17 +106,11 @@ MARKET = lines(
         ("epoch", "i8"),  # rises when its book was rebuilt
         ("stale", "i8"),  # codes.Stale
         ("order_count", "i8"),  # resting
-        (
-            "last_trade",
-            "i8",
-        ),  # position in the trades ring of its newest trade, plus one; 0: none
+        ("last_trade", "i8"),  # position in the trades ring of its newest trade, plus one; 0: none
         ("last_price", "i8"),  # of that trade
         ("name", "u1", c.MARKET_NAME_BYTES),  # the wire's coin, ASCII, zero filled
         ("kind", "i4"),  # codes.MarketKind
-        (
-            "size_decimals",
-            "i4",
-        ),  # the wire's szDecimals: told by the node, else the most decimals seen
+        ("size_decimals", "i4"),  # the wire's szDecimals: told by the node, else the most decimals seen
         ("price_places", "i4"),  # a price is whole units of 10**-price_places
         ("quantity_places", "i4"),
     ]

@@ -6,10 +6,21 @@ either taken whole or refused whole, and the state stays sound.
 
 import numpy as np
 
-from engine.exchange import funding, liquidation, margin, markets, matching, money, prices, signers
+from engine.exchange import (
+    funding,
+    judging,
+    liquidation,
+    margin,
+    markets,
+    matching,
+    money,
+    prices,
+    signers,
+    triggers,
+)
 from engine.exchange.ahead import fetch
 from engine.exchange.outcomes import answer, emit, seal, touch_account
-from engine.exchange.records import Kind
+from engine.exchange.records import Kind, Role
 from engine.exchange.state import FEE_ADDRESS, INSURANCE_ADDRESS, TINY, allocate
 from shm.codes import Ack, Ask, Command, Refusal
 from shm.kernel import apart, entry, inner
@@ -101,22 +112,41 @@ def _finish(state, command, code):
 
 @inner
 def _order(state, command, account, knows_market):
+    triggers.begin(state, command)
     if not knows_market:
         answer(state, command, Ack.REFUSED, Refusal.ORDER_MARKET, 0, 0, 0)
         return
     heap = state.heap[0]
     heap.orders += 1
     oid = heap.orders
-    code, quantity = matching.judge(state, command, account, NO_SLOT)
+    code, quantity = triggers.group(state, command, oid), 0
     if code == Refusal.NONE:
-        matching.place(state, command, account, oid, quantity)
-    else:
+        code, quantity = _judge(state, command, account, NO_SLOT)
+    if code != Refusal.NONE:
         matching.refuse(state, command, account, oid, code)
+        return
+    ack, remaining = _place(state, command, account, oid, quantity)
+    triggers.note_parent(state, command, oid, ack, remaining)
+
+
+@inner
+def _judge(state, command, account, replaced):
+    if command.flags & Ask.IS_TRIGGER:
+        return judging.judge_trigger(state, command, account, replaced)
+    return judging.judge(state, command, account, replaced)
+
+
+@inner
+def _place(state, command, account, oid, quantity):
+    if command.flags & Ask.IS_TRIGGER:
+        return triggers.place(state, command, account, oid, quantity)
+    return matching.place(state, command, account, oid, quantity)
 
 
 @inner
 def _modify(state, command, account, knows_market):
     """Cancel and replace: a new oid, a new place in the queue. If that is refused, the old one stays."""
+    triggers.begin(state, command)
     if not knows_market:
         answer(state, command, Ack.REFUSED, Refusal.ORDER_MARKET, 0, 0, 0)
         return
@@ -127,13 +157,20 @@ def _modify(state, command, account, knows_market):
     heap = state.heap[0]
     heap.orders += 1
     oid = heap.orders
-    code, quantity = matching.judge(state, command, account, old)
+    if old != NO_SLOT:
+        triggers.inherit(state, command, account, old)
+    code, quantity = _judge(state, command, account, old)
     if code != Refusal.NONE:
         matching.refuse(state, command, account, oid, code)
         return
+    is_parent, group = heap.role == Role.PARENT, heap.group
     if old != NO_SLOT:
+        if is_parent:
+            state.orders[old].role = Role.ALONE  # so that its children outlive it
         matching.end(state, old, matching.CANCELED)
-    matching.place(state, command, account, oid, quantity)
+    ack, remaining = _place(state, command, account, oid, quantity)
+    if is_parent:
+        triggers.hand_on(state, account, group, ack, remaining)
 
 
 @inner
@@ -258,6 +295,7 @@ def _end_block(state, command):
     funding.begin(state, now_ms)
     liquidation.pay_funding(state)
     prices.sample_premiums(state, now_ms)
+    triggers.fire(state)
     liquidation.look(state)
     _refresh_touched(state)
     for i in range(heap.touched_accounts):
@@ -286,9 +324,9 @@ def _refresh_touched(state):
 
 @inner
 def _next_due(state):
-    """When a block must end although nobody asks for anything (ms): for a premium, or a circle under way."""
+    """When a block must end although nobody asks for anything (ms): for a premium, or what is unfinished."""
     heap = state.heap[0]
-    if heap.circle_left > 0 or heap.funding_left > 0:
+    if heap.circle_left > 0 or heap.funding_left > 0 or heap.triggers_left > 0:
         return heap.time_ns // 1_000_000
     for market in range(state.status[0].market_count):
         if state.markets[market].oracle > 0:

@@ -9,7 +9,7 @@ from engine.exchange import funding, margin, matching, money
 from engine.exchange.arithmetic import ceil_div, share
 from engine.exchange.outcomes import emit, look_at_all
 from engine.exchange.prices import is_open
-from engine.exchange.records import Kind
+from engine.exchange.records import Kind, Role
 from engine.exchange.state import FEE_ACCOUNT, INSURANCE
 from shm.codes import NAMES, Flag, Ledger, Method, Side, Status, Tif
 from shm.kernel import apart, inner
@@ -125,9 +125,11 @@ def _liquidate(state, account, scope):
         kept = margin.maintenance_of(state.markets[scope], notional)
     slot = row.first_order if account != INSURANCE else NO_SLOT
     while slot != NO_SLOT:
-        following = state.orders[slot].account_next
+        following, has_children = state.orders[slot].account_next, state.orders[slot].role == Role.PARENT
         if scope == CROSS or state.orders[slot].market == scope:
             matching.end(state, slot, CANCELED)
+            if has_children:
+                following = row.first_order  # what followed may have ended with it
         slot = following
     method = Method.MARKET
     if account != INSURANCE and 3 * worth >= 2 * kept:

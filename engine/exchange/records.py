@@ -48,6 +48,19 @@ HEAP = record(
     ("is_stopped", "i8"),  # the taker under way cannot bear more
     ("filled", "i8"),  # quantity and notional of the order under way
     ("filled_notional", "i8"),
+    # the order under way, as far as its command does not say it or is not to be believed (groups.py)
+    ("condition", "i8"),
+    ("trigger_price", "i8"),
+    ("group", "i8"),
+    ("role", "i8"),
+    ("is_of_position", "i8"),  # it goes with the position
+    # the parent of the action under way
+    ("parent", "i8"),  # oid; 0: none, or it was refused
+    ("parent_is_filled", "i8"),
+    ("parent_market", "i8"),
+    ("parent_side", "i8"),
+    ("parent_price", "i8"),
+    ("triggers_left", "i8"),  # the mark has reached more orders than a block lets go
 )
 STATUS = record(
     ("order_count", "i8"), ("market_count", "i8"), ("account_count", "i8"), ("signer_count", "i8")
@@ -112,7 +125,10 @@ ORDER = record(
     ("side", "u1"),
     ("tif", "u1"),  # codes.Tif
     ("flags", "u1"),  # codes.Flag
-    ("condition", "u1"),  # codes.Condition: ABOVE or BELOW, also when it was triggered; NONE: no trigger order
+    (
+        "condition",
+        "u1",
+    ),  # codes.Condition: ABOVE or BELOW, also when it was triggered; NONE: no trigger order
     ("role", "u1"),  # Role
     ("reserved", "u2"),  # zero
 )
@@ -237,8 +253,9 @@ class Kind(IntEnum):
     TRIGGERED = 18  # it waits no more: what its order comes to follows
 
 
-# Of an order (OPENED, ENDED, REFUSED, WAITING, TRIGGERED), `start` is its trigger price, `done` its codes.Condition
-# (ABOVE or BELOW, also when it has been triggered), `amount` its group; IS_TRIGGER only while it waits.
+# Of an order (OPENED, ENDED, REFUSED, WAITING, TRIGGERED), `start` is its trigger price, `done` its
+# codes.Condition (ABOVE or BELOW, also when it has been triggered), `amount` its group; IS_TRIGGER only while
+# it waits.
 OUTCOME = record(
     #                           FILLED           FUNDS        POSITION    MARKET         PRICES       TIER
     ("sequence", "i8"),  # of the command

@@ -41,7 +41,7 @@ class State(NamedTuple):
     heap: np.ndarray  # HEAP[1]
     status: np.ndarray  # STATUS[1]
     markets: np.ndarray
-    sides: np.ndarray  # 2 a market
+    sides: np.ndarray  # 4 a market: of its book, then, behind all of those, of what waits for its mark
     levels: np.ndarray
     orders: np.ndarray
     facts: np.ndarray  # ORDER_FACTS, by slot
@@ -76,7 +76,7 @@ def allocate(capacity: Capacity) -> State:
         heap=_zeros(1, records.HEAP),
         status=_zeros(1, records.STATUS),
         markets=_zeros(capacity.markets, records.MARKET),
-        sides=_zeros(2 * capacity.markets, SIDE),
+        sides=_zeros(4 * capacity.markets, SIDE),
         levels=_zeros(capacity.levels, LEVEL),
         orders=_zeros(capacity.orders, records.ORDER),
         facts=_zeros(capacity.orders, records.ORDER_FACTS),

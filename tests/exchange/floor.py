@@ -1,6 +1,6 @@
 """Orders in the naive exchange: judged, matched, at rest, ended."""
 
-from engine.exchange.records import Kind
+from engine.exchange.records import Kind, Role
 from engine.exchange.state import FEE_ADDRESS
 from shm.codes import NAMES, REFUSED_AS, Ack, Ask, Flag, Refusal, Side, Status, Tif
 from shm.codes import Command as Kinds
@@ -21,17 +21,31 @@ class Floor:
     def _end(self, order, status, crossed=False):
         """An open order is no more; or (`crossed`) what is left of one that never rested."""
         if not crossed:
-            del self.open[order.oid], order.account.orders[order.oid]
-            del order.market.sides[order.side][order.oid]
+            self._forget(order)
         self._tell(
             Kind.ENDED, order.oid, order.price, order.quantity, order.original, order.placed_ms, order.text,
             order.account.row, order.market.number, status, order.side,
             order.flags + Flag.CROSSED * crossed, order.tif,
+            order.trigger_price, order.condition, order.group,
         )  # fmt: skip
+        if order.role == Role.PARENT and not crossed:
+            if status == MARGIN_CANCELED and order.quantity < order.original:
+                self.release_children(order.account, order.group)
+            else:
+                self.end_children(order.account, order.group, status)
+
+    def _keep(self, order):
+        self.open[order.oid] = order.account.orders[order.oid] = order
+        if not order.waits:
+            order.market.sides[order.side][order.oid] = order
+
+    def _forget(self, order):
+        del self.open[order.oid], order.account.orders[order.oid]
+        (order.market.waiting if order.waits else order.market.sides[order.side]).pop(order.oid, None)
 
     def _end_all(self, account, status):
-        for order in list(account.orders.values()):
-            self._end(order, status)
+        while account.orders:
+            self._end(next(iter(account.orders.values())), status)
 
     def _cancel_all(self, c, account):
         self.filled = len(account.orders)
@@ -60,6 +74,7 @@ class Floor:
 
     def _order(self, c, account, old=None):
         """Place an order, in the place of `old` if there is one; return what its ack says."""
+        self.begin_action(c)
         market = self._market(c.market, Refusal.ORDER_MARKET)
         self.oids += 1
         self.oid = self.oids
@@ -68,50 +83,73 @@ class Floor:
             c.text if c.flags & Ask.HAS_CLOID else None, bool(c.flags & Ask.REDUCE_ONLY),
         )  # fmt: skip
         try:
-            self._judge(c, order, old)
+            self.group(c, order, old)
+            self._judge(order, old)
         except Refused as why:
-            return self._refuse(order, why)
+            raise self._refused(order, why) from None
+        is_heir = old is not None and order.role == Role.PARENT
         if old is not None:
+            old.role = Role.ALONE if is_heir else old.role
             self._end(old, CANCELED)
+        if order.waits:
+            return self.wait(c, order)
+        ack, code = self._execute(order)
+        why = self._refused(order, Refused(code)) if code else None
+        is_filled = ack == Ack.FILLED and (order.quantity == 0 or order.is_stopped)
+        if is_heir and is_filled:
+            self.release_children(account, order.group)
+        elif is_heir and ack != Ack.RESTING:
+            self.end_children(account, order.group, CANCELED)
+        self.note_parent(c, order, ack, is_filled)
+        if why:
+            raise why
+        return ack
+
+    def _execute(self, order):
+        """Match an order that was judged; (its Ack, or why it is refused)."""
+        self.filled = self.notional = 0
         self._match(order)
         if order.is_stopped:
             if self.filled == 0:
-                return self._refuse(order, Refused(Refusal.MARGIN))
+                return Ack.REFUSED, Refusal.MARGIN
             self._end(order, MARGIN_CANCELED, crossed=True)
-            return Ack.FILLED
+            return Ack.FILLED, 0
         if order.quantity == 0:
             self._end(order, Status.FILLED, crossed=True)
-            return Ack.FILLED
+            return Ack.FILLED, 0
         if order.tif in (Tif.GTC, Tif.ALO):
-            self.open[order.oid] = account.orders[order.oid] = market.sides[order.side][order.oid] = order
+            self._keep(order)
             self._tell(
                 Kind.OPENED, order.oid, order.price, order.quantity, order.original, order.placed_ms,
-                order.text, account.row, market.number, order.side, order.flags, order.tif,
+                order.text, order.account.row, order.market.number, order.side, order.flags, order.tif,
+                order.trigger_price, order.condition, order.group,
             )  # fmt: skip
-            return Ack.RESTING
+            return Ack.RESTING, 0
         if self.filled == 0:
-            return self._refuse(order, Refused(Refusal.IOC))
+            return Ack.REFUSED, Refusal.IOC
         self._end(order, CANCELED, crossed=True)
-        return Ack.FILLED
+        return Ack.FILLED, 0
 
-    def _refuse(self, order, why):
+    def _refused(self, order, why):
+        """Tell that the order never was; why, with the touch that it met."""
         status = NAMES.index(REFUSED_AS.get(why.code, "rejected"))
         self._tell(
             Kind.REFUSED, order.oid, order.price, order.text, order.account.row, order.market.number,
             status, order.side, order.flags, order.tif, why.code,
+            order.trigger_price, order.condition, order.group,
         )  # fmt: skip
         touch = [order.market.best(side) if why.code == Refusal.POST_ONLY else None for side in Side]
-        raise Refused(why.code, *(best.price if best else 0 for best in touch))
+        return Refused(why.code, *(best.price if best else 0 for best in touch))
 
-    def _judge(self, c, order, old):
+    def _judge(self, order, old):
         """Raise Refused if the order may not be placed; a reduce-only one is cut to what it can reduce."""
         account, market, position = order.account, order.market, order.account.position(order.market)
         if self.is_killed or account.is_killed:
             raise Refused(Refusal.KILLED)
         if prices.is_closed(market):
             raise Refused(Refusal.CLOSED)
-        if c.flags & Ask.IS_TRIGGER:
-            raise Refused(Refusal.TRIGGER)
+        if order.waits:
+            return self.judge_trigger(order, old)
         if not 0 < order.quantity <= QUANTITY_MAX:
             raise Refused(Refusal.SIZE)
         if not market.is_legal(order.price):
@@ -135,16 +173,21 @@ class Floor:
             limit = min(5000, 1000 + account.volume // (5_000_000 * MICRO))
             if len(others) >= (1000 if order.reduce else limit):
                 raise Refused(Refusal.OPEN_ORDERS)
-        if order.cloid is not None and any(each.cloid == order.cloid for each in others):
-            raise Refused(Refusal.CLOID)
-        if len(self.open) - (old is not None) >= self.capacity.orders:
-            raise Refused(Refusal.ORDERS_FULL)
+        self.judge_place(order, old)
         self._judge_price(order, old)
         if not order.reduce:
             fee = ceil_div(value * max(market.taker_rate, 0), MICRO)
             whole = self.whole(account)
             if code := margin.bears_order(whole, market.number, order.side, value, fee, old):
                 raise Refused(code)
+        return None
+
+    def judge_place(self, order, old):
+        others = [each for each in order.account.orders.values() if each is not old]
+        if order.cloid is not None and any(each.cloid == order.cloid for each in others):
+            raise Refused(Refusal.CLOID)
+        if len(self.open) - (old is not None) >= self.capacity.orders:
+            raise Refused(Refusal.ORDERS_FULL)
 
     def _judge_interest(self, order, position):
         market, bid = order.market, order.market.best(Side.BUY)
@@ -159,11 +202,15 @@ class Floor:
     def _judge_price(self, order, old):
         """Whether it may meet what is on the other side; `old` has left the book before that."""
         sides = order.market.sides
-        if old is not None and (back := old.market.sides[old.side].pop(old.oid)):
+        if old is not None and not old.waits:
+            there = old.market.sides[old.side]
+            before = dict(there)
+            del there[old.oid]
             try:
                 return self._judge_price(order, None)
             finally:
-                old.market.sides[old.side][old.oid] = back
+                there.clear()
+                there.update(before)
         crosses = self._reached(order) is not None
         if order.tif == Tif.ALO and crosses:
             raise Refused(Refusal.POST_ONLY)
@@ -232,7 +279,9 @@ class Floor:
         self.filled += quantity
         self.notional += notional
         if maker.quantity == 0:
-            del self.open[maker.oid], maker.account.orders[maker.oid], market.sides[maker.side][maker.oid]
+            self._forget(maker)
+            if maker.role == Role.PARENT:
+                self.release_children(maker.account, maker.group)
         for order in (maker, taker):
             self.drop_reducing(order.account, market)
 
@@ -251,5 +300,6 @@ class Floor:
         """End the orders that can reduce no more."""
         size = account.position(market).size
         for order in list(account.orders.values()):
-            if order.market is market and order.reduce and size * order.sign >= 0:
+            reduces = order.market is market and order.reduce and order.role != Role.UNBORN
+            if reduces and size * order.sign >= 0:
                 self._end(order, REDUCE_ONLY)

@@ -9,10 +9,10 @@ import numpy as np
 from numba import njit
 
 from engine.exchange import cloids
-from engine.exchange.records import NONCES_KEPT
+from engine.exchange.records import NONCES_KEPT, Role
 from engine.exchange.state import State
 from shm import index
-from shm.codes import Flag, OrderState, Side, Tif
+from shm.codes import Condition, Flag, OrderState, Side, Tif
 from shm.constants import SIDE_LEVELS_MIN
 from shm.layout import NO_ACCOUNT, NO_SLOT
 from tests.exchange.interpreted import state_for_kernels
@@ -124,7 +124,7 @@ def _check_margin(state):
     buys, sells = np.zeros(len(state.positions), np.int64), np.zeros(len(state.positions), np.int64)
     for slot in range(len(state.orders)):
         order = state.orders[slot]
-        if order.state != OrderState.FREE and order.flags & Flag.REDUCE_ONLY == 0:
+        if order.state == OrderState.RESTING and order.flags & Flag.REDUCE_ONLY == 0:
             at = order.account * markets + order.market
             if order.side == Side.BUY:
                 buys[at] += order.price * order.quantity
@@ -196,13 +196,19 @@ def _check_orders(state):
         if order.state == OrderState.FREE:
             continue
         count += 1
-        assert order.state == OrderState.RESTING
         assert 0 < order.order <= state.heap[0].orders, "an oid that was given"
-        assert 0 < order.quantity <= order.original <= VALUES_MOST[1], "what remains"
-        assert order.tif == Tif.GTC or order.tif == Tif.ALO, "only Gtc and Alo rest"
         assert _is_legal(order.price, state.markets[order.market].price_unit), "a price of five figures"
-        assert order.original <= state.markets[order.market].value_max // order.price, "not too large"
-        if order.flags & Flag.REDUCE_ONLY:
+        most = state.markets[order.market].value_max // order.price
+        assert order.original <= min(most, VALUES_MOST[1]), "not too large"
+        if order.state == OrderState.RESTING:
+            assert 0 < order.quantity <= order.original, "what remains"
+            assert order.tif == Tif.GTC or order.tif == Tif.ALO, "only Gtc and Alo rest"
+            assert (
+                order.flags & Flag.IS_TRIGGER == 0 and order.role != Role.UNBORN and order.role != Role.CHILD
+            )
+        else:
+            _check_waiting(state, slot)
+        if order.flags & Flag.REDUCE_ONLY and order.role != Role.UNBORN:
             size = state.positions[order.account * markets + order.market].size
             assert (size < 0) if order.side == Side.BUY else (size > 0), (
                 "a reduce-only order has something to reduce"
@@ -210,6 +216,26 @@ def _check_orders(state):
         marks += _mark_of(order.order, order.account, order.market, order.side, order.price, order.quantity)
     assert count == state.status[0].order_count, "all orders are counted"
     return marks
+
+
+@law
+def _check_waiting(state, slot):
+    """A trigger order that waits is none that trades; a child has a parent as long as it waits for that."""
+    order, facts = state.orders[slot], state.facts[slot]
+    assert order.state == OrderState.UNTRIGGERED and order.flags & Flag.IS_TRIGGER, "what waits is triggered"
+    assert order.tif == Tif.GTC or order.tif == Tif.MARKET
+    assert order.condition == Condition.ABOVE or order.condition == Condition.BELOW
+    assert _is_legal(facts.trigger_price, state.markets[order.market].price_unit)
+    of_position = order.flags & Flag.POSITION_TPSL != 0
+    assert 0 <= order.quantity == order.original and (order.quantity > 0 or of_position), "it is whole"
+    parents, other = 0, state.accounts[order.account].first_order
+    while other != NO_SLOT:
+        parents += state.orders[other].role == Role.PARENT and state.facts[other].group == facts.group
+        other = state.orders[other].account_next
+    if order.role == Role.UNBORN:
+        assert parents == 1, "who waits for a parent's fill has one"
+    else:
+        assert order.role == Role.ALONE or parents == 0, "who does not has none any more"
 
 
 @law
@@ -235,39 +261,56 @@ def _check_slots(state):
 @law
 def _check_books(state):
     """Sides stand in order and are not crossed; each order waits in one queue; counts and sums are theirs."""
-    seen = 0
+    seen, unborn = 0, 0
     for market in range(len(state.markets)):
-        in_market = 0
-        for side in range(2):
-            row = state.sides[2 * market + side]
-            in_side = 0
-            for at in range(row.offset, row.offset + row.count):
-                in_side += _walk_queue(state, state.levels[at], market, side)
-                if at > row.offset:
-                    rises = state.levels[at].price > state.levels[at - 1].price
-                    same = state.levels[at].price == state.levels[at - 1].price
-                    assert not same and rises == (side == Side.BUY), "levels stand in order, the touch last"
-            assert in_side == row.order_count, "a side counts its orders"
-            in_market += in_side
+        in_market = _check_side(state, market, Side.BUY) + _check_side(state, market, Side.SELL)
         assert in_market == state.markets[market].order_count, "a market counts its orders"
         seen += in_market
+        shelf = len(state.markets) + market
+        seen += _check_side(state, shelf, Side.BUY) + _check_side(state, shelf, Side.SELL)
         bids, asks = state.sides[2 * market + Side.BUY], state.sides[2 * market + Side.SELL]
         if bids.count > 0 and asks.count > 0:
             bid = state.levels[bids.offset + bids.count - 1].price
             assert bid < state.levels[asks.offset + asks.count - 1].price, "a book is not crossed"
-    assert seen == state.status[0].order_count, "every open order stands in one queue"
+    for slot in range(len(state.orders)):
+        unborn += state.orders[slot].state != OrderState.FREE and state.orders[slot].role == Role.UNBORN
+    assert seen + unborn == state.status[0].order_count, "every open order stands in one queue"
 
 
 @law
-def _walk_queue(state, level, market, side):
+def _check_side(state, book, side):
+    """Return how many orders wait on this side of a market's book, or of what waits for its mark."""
+    row, in_side = state.sides[2 * book + side], 0
+    for at in range(row.offset, row.offset + row.count):
+        in_side += _walk_queue(state, state.levels[at], book, side)
+        if at > row.offset:
+            rises = state.levels[at].price > state.levels[at - 1].price
+            same = state.levels[at].price == state.levels[at - 1].price
+            assert not same and rises == (side == Side.BUY), "levels stand in order, the touch last"
+    assert in_side == row.order_count, "a side counts its orders"
+    return in_side
+
+
+@law
+def _walk_queue(state, level, book, side):
     """Return how many orders wait at the level."""
     prior, slot, total, count, oid = NO_SLOT, level.head, 0, 0, 0
     while slot != NO_SLOT:
         order = state.orders[slot]
         assert order.prior == prior, "a queue is linked both ways"
-        assert order.price == level.price and order.market == market and order.side == side
-        assert order.order > oid, "first come, first in the queue"
-        oid, total, count = order.order, total + order.quantity, count + 1
+        if book < len(state.markets):
+            assert order.price == level.price and order.market == book and order.side == side
+            assert order.state == OrderState.RESTING
+        else:
+            assert order.state == OrderState.UNTRIGGERED and order.role != Role.UNBORN
+            assert state.facts[slot].trigger_price == level.price and order.market == book - len(
+                state.markets
+            )
+            assert (order.condition == Condition.ABOVE) == (side == Side.SELL)
+        if order.condition == Condition.NONE:
+            assert order.order > oid, "first come, first in the queue"
+            oid = order.order
+        total, count = total + order.quantity, count + 1
         prior, slot = slot, order.next
     assert level.tail == prior and level.quantity == total and level.count == count, "a level sums its orders"
     assert count > 0, "no level is empty"
@@ -313,8 +356,10 @@ def _check_lists_of_accounts(state):
         while slot != NO_SLOT:
             order = state.orders[slot]
             assert order.account == account and order.account_prior == prior
-            assert order.order > oid, "an account's orders stand oldest first"
-            oid, count = order.order, count + 1
+            count += 1
+            if order.condition == Condition.NONE:
+                assert order.order > oid, "an account's orders stand oldest first"
+                oid = order.order
             reducing += order.flags & Flag.REDUCE_ONLY != 0
             prior, slot = slot, order.account_next
         assert row.last_order == prior and row.order_count == count, "an account knows its orders"

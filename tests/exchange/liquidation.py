@@ -82,7 +82,8 @@ class Seizure:
     def carry_out(self):
         before, method = len(self.model.outcomes), BOOK
         for order in list(self.account.orders.values()):
-            if self.number is None or order.market.number == self.number:
+            is_open = order.oid in self.account.orders  # and has not ended with its parent
+            if is_open and (self.number is None or order.market.number == self.number):
                 self.model._end(order, LIQUIDATED_CANCELED)
         if 3 * self.worth >= 2 * self.maintenance:
             self._sell_on_books()

@@ -88,7 +88,7 @@ class Whole:
         for number, position in account.positions.items():
             values = [0, 0]
             for order in account.orders.values():
-                if order.market.number == number and not order.reduce:
+                if order.market.number == number and not order.reduce and not order.waits:
                     values[order.side] += order.price * order.quantity
             self.held[number] = self.held_as(
                 position.is_cross, position.leverage, position.size, position.entry, position.isolated,
@@ -185,7 +185,7 @@ def fill(owner, held, sign, price, quantity, fee):
 def with_order(whole, number, side, value, replaced):
     """The account with an order of this value, in the place of `replaced`."""
     after = whole.as_if()
-    if replaced is not None and not replaced.reduce:
+    if replaced is not None and not replaced.reduce and not replaced.waits:
         add_value(after.held[replaced.market.number], replaced.side, -replaced.price * replaced.quantity)
     add_value(after.held[number], side, value)
     return after

@@ -3,8 +3,9 @@
 Written from the rules, not from the engine, which must give the same outcomes and acks for the same commands.
 Nothing here is fast, kept up or derived twice: margin is summed over all positions and open orders whenever
 it is asked for, the best order is looked for in all of them. This file is who asks, and accounts; orders are
-in floor.py, the operator's commands and the end of a block in operating.py, and what is computed of prices,
-margin, funding and liquidation in the modules of these names, in exact rationals.
+in floor.py, those that wait in triggers.py, the operator's commands and the end of a block in operating.py.
+What is computed of prices, margin, funding and liquidation is in the modules of these names, in exact
+rationals.
 """
 
 from engine.exchange.records import NONCES_KEPT, Kind
@@ -17,13 +18,14 @@ from tests.exchange.liquidation import INSURANCE, Circle
 from tests.exchange.operating import Operator
 from tests.exchange.terms import NO_TEXT, Command
 from tests.exchange.things import Account, Refused, Signer, check_amount, check_room, plain
+from tests.exchange.triggers import Triggers
 
 DAY_MS = 86_400_000
 SUBS_MAX = SCHEDULES_A_DAY = 10
 OWNER_ONLY = {Kinds.USD_SEND, Kinds.APPROVE_AGENT, Kinds.CREATE_SUB, Kinds.SUB_TRANSFER}
 
 
-class Model(Floor, Operator):
+class Model(Floor, Triggers, Operator):
     """All of an exchange. `apply` is its only door; the rest is there to be looked at."""
 
     def __init__(self, capacity):

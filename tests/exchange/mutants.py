@@ -18,22 +18,27 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.exchange.commands import TIGHT, Swarm
+from tests.exchange.stops import Stops
 from tests.exchange.storms import Storm
 
 ROOT = Path(__file__).parents[2]
 
 STREAMS = [Swarm(2), Swarm(9), Swarm(39, TIGHT), Swarm(4, TIGHT)]
 STREAMS += map(Storm, (0, 2, 10, 14, 25, 43))
+STREAMS += map(Stops, (1, 11, 20))
 COMMANDS, CHUNK, SCANNED = 500, 50, 250
 SECONDS_MAX = 40  # of its processor, until a mutant is taken not to end; it needs a third of that
 LETTERS_MAX = 100  # of what is said of a mutant
 NONE = "the engine itself"
 BOOK = "engine.book"
-APPLY, CLOIDS, FUNDING, LIQUIDATION, MARGIN, MARKETS, MATCHING, MONEY, PRICES, SIGNERS = (
+(
+    APPLY, CLOIDS, FUNDING, JUDGING, LIQUIDATION, MARGIN, MARKETS,
+    MATCHING, MONEY, PRICES, SHELF, SIGNERS, TRIGGERS,
+) = (
     f"engine.exchange.{name}"
     for name in (
-        "apply", "cloids", "funding", "liquidation", "margin",
-        "markets", "matching", "money", "prices", "signers",
+        "apply", "cloids", "funding", "judging", "liquidation", "margin", "markets",
+        "matching", "money", "prices", "shelf", "signers", "triggers",
     )
 )  # fmt: skip
 
@@ -78,22 +83,22 @@ MUTANTS = {
     "leverage that margin does not hear of": Mutant(
         MONEY, "margin.count(state, account, market, 1)", "pass", unsound=True
     ),
-    "a price of six figures": Mutant(MATCHING, "price % step == 0", "True"),
+    "a price of six figures": Mutant(JUDGING, "price % step == 0", "True"),
     "a price far off": Mutant(
-        MATCHING, "> market.price_band * reference", "> (market.price_band + 200) * reference"
+        JUDGING, "> market.price_band * reference", "> (market.price_band + 200) * reference"
     ),
     "an order value one too small": Mutant(
-        MATCHING, "price * quantity < VALUE_MIN and", "price * quantity < VALUE_MIN // 2 and"
+        JUDGING, "price * quantity < VALUE_MIN and", "price * quantity < VALUE_MIN // 2 and"
     ),
-    "a cloid that its own order keeps from being used": Mutant(MATCHING, " and known != replaced", ""),
+    "a cloid that its own order keeps from being used": Mutant(JUDGING, " and known != replaced", ""),
     "a modify that runs into the order it replaces": Mutant(
-        MATCHING, "market, 1 - side, replaced)", "market, 1 - side, NO_SLOT)"
+        JUDGING, "market, 1 - side, replaced)", "market, 1 - side, NO_SLOT)"
     ),
-    "an Alo at the best price": Mutant(MATCHING, "price >= best if", "price > best if"),
+    "an Alo at the best price": Mutant(JUDGING, "price >= best if", "price > best if"),
     "last come, first served": Mutant(MATCHING, "slot = level.head", "slot = level.tail"),
     "a trade with oneself": Mutant(MATCHING, "if maker.account == account:", "if False:"),
     "a reduce-only maker that opens": Mutant(
-        MATCHING, "_closable(state.positions[at].size, maker.side))\n", "maker.quantity)\n"
+        MATCHING, "closable_of(state.positions[at].size, maker.side))\n", "maker.quantity)\n"
     ),
     "the taker's reduce-only orders forgotten": Mutant(
         MATCHING, "    end_reducing(state, account, command.market)\n", ""
@@ -150,17 +155,19 @@ MUTANTS = {
     ),
     "a premium of a halted market": Mutant(PRICES, "if heard and row.mode != Trading.HALTED:", "if heard:"),
     "a rate without its calm": Mutant(PRICES, "(mean + clamp(CALM - mean, -CALM_SPAN, CALM_SPAN))", "mean"),
-    "orders in a closed market": Mutant(MATCHING, "if not is_open(market):", "if False:"),
+    "orders in a closed market": Mutant(
+        JUDGING, "if is_open(market) else Refusal.CLOSED", "if True else Refusal.CLOSED"
+    ),
     "who is killed alone places orders": Mutant(
-        MATCHING, "state.heap[0].is_killed or state.accounts[account].is_killed", "state.heap[0].is_killed"
+        JUDGING, "state.heap[0].is_killed or state.accounts[account].is_killed", "state.heap[0].is_killed"
     ),
     "a cap that is exceeded by what reaches it": Mutant(
-        MATCHING,
+        JUDGING,
         "0 < market.interest_cap <= market.open_interest",
         "0 < market.interest_cap < market.open_interest",
     ),
     "a band around the last price": Mutant(
-        MATCHING, "reference = reference_of(market)", "reference = market.reference_price"
+        JUDGING, "reference = reference_of(market)", "reference = market.reference_price"
     ),
     "a tier that forgets the one before": Mutant(
         MARKETS, "row.tier_deduction[last] + -(-notional", "-(-notional"
@@ -216,6 +223,48 @@ MUTANTS = {
     ),
     "the present mark for who has nothing left": Mutant(
         LIQUIDATION, "contract.mark if is_solvent else contract.sound_mark", "contract.mark"
+    ),
+    "a stop at the wrong side of the mark": Mutant(
+        SHELF, "price >= trigger_price if condition", "price <= trigger_price if condition"
+    ),
+    "a stop that goes one tick late": Mutant(SHELF, "if level.price <= mark:", "if level.price < mark:"),
+    "what waits for a fall goes first": Mutant(
+        SHELF, "Side.SELL if condition == Condition.ABOVE", "Side.BUY if condition == Condition.ABOVE"
+    ),
+    "a stop in a closed market": Mutant(
+        TRIGGERS, "if is_open(state.markets[market]) else NO_SLOT", "if True else NO_SLOT"
+    ),
+    "a sibling that stays": Mutant(TRIGGERS, "        _end_sibling(state, account, group)", "        pass"),
+    "children of another parent": Mutant(
+        MATCHING,
+        "if order.role == Role.UNBORN and state.facts[slot].group == group:",
+        "if order.role == Role.UNBORN:",
+    ),
+    "children that are born without a fill": Mutant(
+        MATCHING, "bears = status == MARGIN_CANCELED and", "bears = status != MARGIN_CANCELED or"
+    ),
+    "children that outlive their parent": Mutant(
+        MATCHING, "        end_children(state, account, group, status)", "        pass", unsound=True
+    ),
+    "a filled parent whose children wait on": Mutant(
+        MATCHING, "        release_children(state, maker_account, group)", "        pass", unsound=True
+    ),
+    "a child that ends before it was born": Mutant(
+        MATCHING, "            if order.role != Role.UNBORN:\n", "            if True:\n"
+    ),
+    "a stop that holds margin": Mutant(
+        JUDGING, " or order.state == OrderState.UNTRIGGERED:", ":", unsound=True
+    ),
+    "a stop of a position that is not all of it": Mutant(
+        TRIGGERS, "    if own.quantity == 0:\n", "    if own.quantity < 0:\n"
+    ),
+    "a modified child that is an orphan": Mutant(
+        TRIGGERS, "heap.group, heap.role = state.facts[old].group, order.role", "heap.group = 0"
+    ),
+    "a stop that keeps its time": Mutant(
+        TRIGGERS,
+        "own.quantity, own.time_ns = order.quantity, heap.time_ns",
+        "own.quantity, own.time_ns = order.quantity, facts.placed_ms * 1_000_000",
     ),
     "a circle that ends one account early": Mutant(
         LIQUIDATION, "while heap.circle_left > 0 and looked", "while heap.circle_left > 1 and looked"

@@ -108,6 +108,7 @@ class Operator:
                 self._tell_prices(market)
         self._fund()
         self._sample()
+        self._trigger_reached()
         self.circle.go_on()
         self.oid = self.filled = self.notional = 0  # what it sold is nobody's answer
         self.height += 1

@@ -52,12 +52,18 @@ class Command(NamedTuple):
 
 assert Command._fields == COMMAND.names
 
+PLACED, TERMS = (
+    "order price quantity original placed_ms text account market",
+    "side flags tif start done amount",
+)
 FIELDS = {  # of an outcome, by its kind: what it means by them stands in engine/exchange/records.py
-    Kind.OPENED: "order price quantity original placed_ms text account market side flags tif",
+    Kind.OPENED: f"{PLACED} {TERMS}",
+    Kind.WAITING: f"{PLACED} {TERMS} code",
+    Kind.TRIGGERED: f"{PLACED} {TERMS}",
     Kind.FILLED: "order price quantity original placed_ms trade amount start fee text account market other "
     "side flags done code",
-    Kind.ENDED: "order price quantity original placed_ms text account market status side flags tif",
-    Kind.REFUSED: "order price text account market status side flags tif code",
+    Kind.ENDED: f"{PLACED} status {TERMS}",
+    Kind.REFUSED: "order price text account market status side flags tif code start done amount",
     Kind.MONEY: "order amount account other code",
     Kind.MARKET: "order price quantity original placed_ms trade amount start fee text other code done market",
     Kind.PRICES: "order price quantity original placed_ms trade amount start fee market",

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from engine.exchange.records import Role
 from shm.codes import Flag, Oracle, Refusal, Side, Tif, Trading
 from tests.exchange.prices import Mean
 from tests.exchange.terms import NO_TEXT
@@ -44,7 +45,8 @@ class Market:
     mark_step: int = 0
     impact_notional: int = 6000
     tiers: list = field(default_factory=list)  # (notional, leverage, deduction)
-    sides: tuple = field(default_factory=lambda: ({}, {}))  # oid -> Order, buys and sells
+    sides: tuple = field(default_factory=lambda: ({}, {}))  # oid -> Order, buys and sells, first come first
+    waiting: dict = field(default_factory=dict)  # oid -> Order that the mark triggers, first come first
 
     def value_max(self, tif):
         steps = ((25, 150), (20, 50), (10, 20), (0, 5))
@@ -54,7 +56,7 @@ class Market:
     def best(self, side):
         """The order that is the first to be taken from a side, or None."""
         sign = -1 if side == Side.BUY else 1
-        return min(self.sides[side].values(), key=lambda order: (sign * order.price, order.oid), default=None)
+        return min(self.sides[side].values(), key=lambda order: sign * order.price, default=None)
 
     def is_legal(self, price):
         if not 0 < price <= PRICE_MAX:
@@ -79,6 +81,12 @@ class Order:
     start: int = 0  # the account's position before its last fill
     method: int = 0  # how it sells for its owner's lack of margin
     is_stopped: bool = False  # its owner could not bear one more fill
+    trigger_price: int = 0
+    condition: int = 0  # codes.Condition
+    waits: bool = False  # for the mark, or for its parent
+    of_position: bool = False
+    group: int = 0
+    role: int = Role.ALONE
 
     @property
     def sign(self):
@@ -86,7 +94,12 @@ class Order:
 
     @property
     def flags(self):
-        return Flag.REDUCE_ONLY * self.reduce + Flag.HAS_CLOID * (self.cloid is not None)
+        flags = Flag.REDUCE_ONLY * self.reduce + Flag.HAS_CLOID * (self.cloid is not None)
+        return flags + Flag.IS_TRIGGER * self.waits + Flag.POSITION_TPSL * self.of_position
+
+    @property
+    def closable(self):
+        return max(0, -self.sign * self.account.position(self.market).size)
 
     @property
     def text(self):

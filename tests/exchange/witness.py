@@ -19,6 +19,8 @@ class Witness:
     def __init__(self):
         self.open = {}  # oid -> (market, side, price, remaining, account, flags, tif)
         self.book = 0  # the sum of what `mark_of` says of them, modulo 2**64
+        self.waiting = {}  # oid -> the same, of those that wait for a mark
+        self.fired = set()  # oids that have been triggered in this block, and have not come to rest or ended
         self.ended = set()  # oids that have had their last word
         self.taking = {}  # oid -> (market, filled) of one that has traded, and not yet rested
         self.sizes = {}  # (account, market) -> signed
@@ -44,6 +46,8 @@ class Witness:
     def _on_opened(self, told):
         oid, market, side = told["order"], told["market"], told["side"]
         assert oid not in self.open and oid not in self.ended, "an order opens once"
+        assert oid not in self.waiting, "what waits does not trade"
+        self.fired.discard(oid)
         _, filled = self.taking.pop(oid, (market, 0))
         assert filled + told["quantity"] == told["original"] and told["quantity"] > 0, "filled and left"
         assert told["tif"] in (Tif.GTC, Tif.ALO), "only Gtc and Alo rest"
@@ -55,9 +59,41 @@ class Witness:
         self.open[oid] = facts
         self._mark(oid)
 
+    def _on_waiting(self, told):
+        oid, flags = told["order"], told["flags"]
+        assert oid not in self.open and oid not in self.waiting and oid not in self.ended, "it is new"
+        assert flags & Flag.IS_TRIGGER and told["start"] > 0 and told["done"], "it waits for something"
+        assert told["quantity"] == told["original"] > 0 or flags & Flag.POSITION_TPSL
+        assert not told["code"] or (told["amount"] > 0 and flags & Flag.REDUCE_ONLY), "children reduce"
+        facts = (
+            told["market"],
+            told["side"],
+            told["price"],
+            told["quantity"],
+            told["account"],
+            flags,
+            told["tif"],
+        )
+        self.waiting[oid] = facts
+        self._mark(oid)
+
+    def _on_triggered(self, told):
+        oid = told["order"]
+        self._mark(oid, -1)
+        market, side, price, quantity, account, flags, _ = self.waiting.pop(oid)
+        assert (told["market"], told["side"], told["price"], told["account"]) == (
+            market,
+            side,
+            price,
+            account,
+        )
+        assert told["quantity"] == told["original"] >= quantity and told["flags"] == flags & ~Flag.IS_TRIGGER
+        self.fired.add(oid)
+
     def _mark(self, oid, sign=1):
         """An open order comes into the book as it is told to stand, or (-1) goes out of it."""
-        market, side, price, remaining, account, _, _ = self.open[oid]
+        open_or_waiting = self.open if oid in self.open else self.waiting
+        market, side, price, remaining, account, _, _ = open_or_waiting[oid]
         self.book = (self.book + sign * mark_of(oid, account, market, side, price, remaining)) % 2**64
 
     def _side(self, market, side):
@@ -76,7 +112,7 @@ class Witness:
         assert maker is not None, "a trade has a maker"
         self.maker = None
         oid, quantity = told["order"], told["quantity"]
-        assert oid not in self.open and oid not in self.ended
+        assert oid not in self.open and oid not in self.waiting and oid not in self.ended
         same = ("price", "quantity", "trade", "market")
         assert [told[name] for name in same] == [maker[name] for name in same], "both sides tell of one trade"
         assert told["side"] == 1 - maker["side"] and told["account"] != maker["account"], "two who differ"
@@ -117,9 +153,8 @@ class Witness:
         assert 0 < quantity <= remaining and told["original"] == remaining - quantity, "no more than is left"
         assert told["done"] == (quantity == remaining)
         sign = 1 if side == Side.SELL else -1
-        first = min(
-            (sign * order[2], each) for each, order in self.open.items() if order[:2] == (market, side)
-        )
+        there = [(sign * order[2], each) for each, order in self.open.items() if order[:2] == (market, side)]
+        first = min(there, key=lambda each: each[0])  # of those that came to rest first
         assert first == (sign * price, oid), "price, then time"
         self._mark(oid, -1)
         if told["done"]:
@@ -155,12 +190,15 @@ class Witness:
         assert oid not in self.ended, "an order ends once"
         self.ended.add(oid)
         if told["flags"] & Flag.CROSSED:
-            _, filled = self.taking.pop(oid)
-            assert filled > 0 and filled + told["quantity"] == told["original"]
+            _, filled = self.taking.pop(oid, (told["market"], 0))
+            assert filled > 0 or oid in self.fired, "it was filled, at least in part"
+            self.fired.discard(oid)
+            assert filled + told["quantity"] == told["original"]
             assert (told["quantity"] == 0) == (told["status"] == Status.FILLED)
         else:
             self._mark(oid, -1)
-            market, side, price, remaining, account, _, _ = self.open.pop(oid)
+            open_or_waiting = self.open if oid in self.open else self.waiting
+            market, side, price, remaining, account, _, _ = open_or_waiting.pop(oid)
             assert (told["market"], told["side"], told["price"]) == (market, side, price)
             assert (told["quantity"], told["account"]) == (remaining, account), "it ends with what was left"
 
@@ -226,7 +264,8 @@ class Witness:
     def _on_block(self, told):
         self.height += 1
         assert not self.taken, "nobody loses a position of whom nothing is told"
-        assert told["order"] == self.height and told["price"] == self.sequence and not self.taking
+        assert told["order"] == self.height and told["price"] == self.sequence
+        assert not self.taking and not self.fired, "what was under way has come to something"
         for account, cash in self.funds.items():
             aside = sum(money for (owner, _), money in self.set_aside.items() if owner == account)
             assert cash == self.cash[account] - aside, (
