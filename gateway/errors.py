@@ -132,6 +132,9 @@ REFUSALS = {  # what a client is told of each refusal of the engine; the gateway
     Code.TIER: "Order would cause position to exceed margin tier limit at current leverage. asset={asset}",
     Code.GROUPING: "TP/SL order must be a reduce only trigger order against its main order. asset={asset}",
     Code.PARENT: "Main order was not placed, or has ended before it was filled. asset={asset}",
+    Code.TWAP_MINUTES: "Invalid TWAP duration: {minutes} min(s)",
+    Code.TWAP_VALUE: "TWAP order value too small. Min is ${dollars}, which is $10 per minute.",
+    Code.TWAP_GONE: "TWAP was never placed, already canceled, or filled.",
     Code.INTEREST_CAP: "Order would increase open interest while open interest is capped. asset={asset}",
 }
 assert REFUSALS.keys() == set(Code) - {Code.NONE}, "every refusal has its words"

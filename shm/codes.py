@@ -103,6 +103,8 @@ class Command(IntEnum):
     CREATE_SUB = 10
     SUB_TRANSFER = 11
     CANCEL_ALL = 12  # of one account: what a session leaves behind it
+    TWAP = 13
+    TWAP_CANCEL = 14
     ADD_MARKET = 32
     DEPOSIT = 33
     WITHDRAW = 34
@@ -153,6 +155,7 @@ class Ask(IntEnum):
     IS_CROSS = 128  # UPDATE_LEVERAGE
     IS_DEPOSIT = 128  # SUB_TRANSFER
     HAS_BUILDER = 128  # ORDER, MODIFY
+    RANDOMIZE = 128  # TWAP
 
 
 class Grouping(IntEnum):
@@ -236,9 +239,20 @@ class Refusal(IntEnum):
     TIER = 86  # a position so large must have less leverage
     GROUPING = 87  # the orders are not what their grouping asks for
     PARENT = 88  # the parent was not placed, or has ended before it was filled
+    TWAP_MINUTES = 89
+    TWAP_VALUE = 90
+    TWAP_GONE = 91  # the TWAP to cancel
 
 
 ACTION_MAX = 63  # the last Refusal of a whole action
+
+
+class Twap(IntEnum):
+    """What has become of an order that is placed in slices over time. The wire's words are in this order."""
+
+    ACTIVATED = 0
+    FINISHED = 1
+    TERMINATED = 2
 
 
 class Ledger(IntEnum):

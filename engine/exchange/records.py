@@ -251,11 +251,14 @@ class Kind(IntEnum):
     LIQUIDATED = 16  # what was told of the account just before was done because its margin did not suffice
     WAITING = 17  # a trigger order waits: `quantity` 0: all of the position; `code` 1: its parent's fill, too
     TRIGGERED = 18  # it waits no more: what its order comes to follows
+    TWAP = 19  # a TWAP has begun, gone on, or ended: as it stands; `done` is a codes.Twap
+    SLICE = 20  # a TWAP (`trade`) places this order: what that comes to follows
 
 
 # Of an order (OPENED, ENDED, REFUSED, WAITING, TRIGGERED), `start` is its trigger price, `done` its
 # codes.Condition (ABOVE or BELOW, also when it has been triggered), `amount` its group; IS_TRIGGER only while
-# it waits.
+# it waits. Of a TWAP: `order` its id, `quantity` and `original` what is wanted and executed, `amount` the
+# notional executed, `placed_ms` when it began, `trade` its minutes, `code` 1 if it is randomised.
 OUTCOME = record(
     #                           FILLED           FUNDS        POSITION    MARKET         PRICES       TIER
     ("sequence", "i8"),  # of the command

@@ -25,7 +25,7 @@ KINDS = {  # how common, before a seed has its say
     Kinds.ORDER: 60, Kinds.CANCEL: 10, Kinds.CANCEL_CLOID: 4, Kinds.MODIFY: 10, Kinds.SCHEDULE_CANCEL: 2,
     Kinds.UPDATE_LEVERAGE: 3, Kinds.ISOLATED_MARGIN: 2, Kinds.USD_SEND: 2, Kinds.APPROVE_AGENT: 2,
     Kinds.CREATE_SUB: 1, Kinds.SUB_TRANSFER: 2, Kinds.CANCEL_ALL: 0.3, Kinds.NOOP: 0.5, Kinds.DEPOSIT: 1,
-    Kinds.WITHDRAW: 1, Kinds.ADD_MARKET: 0.02, Kinds.END_BLOCK: 5, 13: 0.1,
+    Kinds.WITHDRAW: 1, Kinds.ADD_MARKET: 0.02, Kinds.END_BLOCK: 5, 31: 0.1,
 }  # fmt: skip
 BATCHED = {Kinds.ORDER, Kinds.CANCEL, Kinds.CANCEL_CLOID, Kinds.MODIFY}
 
@@ -205,7 +205,7 @@ class Swarm:
         if name == "flags":
             return command._replace(flags=command.flags ^ self.chance.choice([1, 2, 4, 8, 16]))
         if name == "kind":
-            return command._replace(kind=13) if command.kind < Kinds.ADD_MARKET else command
+            return command._replace(kind=31) if command.kind < Kinds.ADD_MARKET else command
         return command._replace(**{name: self.chance.choice(EDGES)})
 
     # --- what is asked --------------------------------------------------------------------------------
