@@ -50,6 +50,7 @@ LEVERAGE_DEFAULT = 20  # in a market where an account has not chosen, if the mar
 MARKET_ORDERS_MAX = ((25, 15_000_000), (20, 5_000_000), (10, 2_000_000), (1, 500_000))  # leverage from, USD
 LIMIT_ORDERS_MAX_TIMES = 10  # a limit order may be worth so many times the largest market order
 TRANSFER_PART = 10  # of the notional of its positions, an account keeps a tenth when money leaves it
+TWAPS_MAX = 1000  # that run at the same time, of all accounts
 TIERS_MAX = 4  # of margin, in a market
 # of a market's open interest at its mark, in 10**-USD_PLACES USD: no product wraps
 INTEREST_VALUE_MAX = 10**16

@@ -390,8 +390,8 @@ COMMAND = record(
     ("price", "i8"),  # ADD_MARKET: where trading begins; ORACLE; LIMITS: the mark's largest step
     ("quantity", "i8"),  # ADD_MARKET: maker rate; LIMITS: price band; TIER: from which notional
     ("trigger_price", "i8"),  # of a trigger order; ORACLE: a perp's price elsewhere
-    ("order", "i8"),  # the wire's oid; TWAP_CANCEL: its id; ADD_MARKET: taker rate; LIMITS: impact notional
-    # leverage, money, a time in ms, minutes; ADD_MARKET: maximum leverage; ORDER: the builder's fee; MODE; KILL
+    ("order", "i8"),  # an oid, a TWAP's id; ADD_MARKET: taker rate; LIMITS: impact notional
+    # leverage, money, a time in ms, minutes; ADD_MARKET: most leverage; ORDER: the builder's fee; MODE; KILL
     ("amount", "i8"),
     ("signer", "u1", c.ADDRESS_BYTES),
     ("vault", "u1", c.ADDRESS_BYTES),  # the sub-account that the signer acts for (HAS_VAULT)

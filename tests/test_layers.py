@@ -26,7 +26,7 @@ ORDER = {  # a module imports only what stands before it in its package; a new f
     "exchange.records exchange.state exchange.arithmetic exchange.outcomes exchange.signers exchange.prices "
     "exchange.funding exchange.margin exchange.money exchange.cloids exchange.shelf exchange.judging "
     "exchange.matching exchange.markets "
-    "exchange.liquidation exchange.triggers exchange.ahead exchange.apply "
+    "exchange.liquidation exchange.triggers exchange.twap exchange.ahead exchange.apply "
     "exchange.candles exchange.world exchange.statements exchange.project exchange.snapshot "
     "exchange.recovery exchange.doors exchange.operating exchange.durable exchange.runner exchange.__main__ "
     "replica.archive replica.copy replica.source replica.runner replica.__main__ "
@@ -54,7 +54,7 @@ PURE = {  # modules that know no clock, no chance, no outside world
     "exchange.records exchange.state exchange.arithmetic exchange.outcomes exchange.signers exchange.prices "
     "exchange.funding exchange.margin exchange.money exchange.cloids exchange.shelf exchange.judging "
     "exchange.matching exchange.markets "
-    "exchange.liquidation exchange.triggers exchange.ahead exchange.apply "
+    "exchange.liquidation exchange.triggers exchange.twap exchange.ahead exchange.apply "
     "exchange.candles exchange.world exchange.statements exchange.project "
     "follow.records follow.scan follow.intern follow.events follow.decode follow.parse follow.join",
     "gateway": "errors terms exchange_schema schema codec actions signing numbers encode world older "

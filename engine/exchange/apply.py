@@ -17,6 +17,7 @@ from engine.exchange import (
     prices,
     signers,
     triggers,
+    twap,
 )
 from engine.exchange.ahead import fetch
 from engine.exchange.outcomes import answer, emit, seal, touch_account
@@ -97,6 +98,8 @@ def _apply(state, command):
         _modify(state, command, account, knows_market)
     elif kind == Command.CANCEL or kind == Command.CANCEL_CLOID:
         _cancel(state, command, account, knows_market)
+    elif kind == Command.TWAP or kind == Command.TWAP_CANCEL:
+        _twap(state, command, account, knows_market)
     elif kind == Command.CANCEL_ALL:
         count = matching.end_all(state, account, matching.CANCELED)
         answer(state, command, Ack.DONE, Refusal.NONE, 0, count, 0)
@@ -185,6 +188,22 @@ def _cancel(state, command, account, knows_market):
     oid = state.orders[slot].order
     matching.end(state, slot, matching.CANCELED)
     answer(state, command, Ack.DONE, Refusal.NONE, oid, 0, 0)
+
+
+@inner
+def _twap(state, command, account, knows_market):
+    """Begin an order in slices, or end it: the ack has its id."""
+    code, number = Refusal.ORDER_MARKET, command.order
+    if knows_market and command.kind == Command.TWAP_CANCEL:
+        code = twap.cancel(state, command, account)
+    elif knows_market:
+        code = twap.judge(state, command, account)
+        if code == Refusal.NONE:
+            number = twap.place(state, command, account)
+    if code == Refusal.NONE:
+        answer(state, command, Ack.DONE, Refusal.NONE, number, 0, 0)
+    else:
+        answer(state, command, Ack.REFUSED, code, 0, 0, 0)
 
 
 @inner
@@ -296,6 +315,7 @@ def _end_block(state, command):
     liquidation.pay_funding(state)
     prices.sample_premiums(state, now_ms)
     triggers.fire(state)
+    twap.go_on(state)
     liquidation.look(state)
     _refresh_touched(state)
     for i in range(heap.touched_accounts):
@@ -330,8 +350,9 @@ def _next_due(state):
         return heap.time_ns // 1_000_000
     for market in range(state.status[0].market_count):
         if state.markets[market].oracle > 0:
-            return (state.heap[0].sample_slot + 1) * prices.SAMPLE_MS
-    return 0
+            sample_ms = (heap.sample_slot + 1) * prices.SAMPLE_MS
+            return sample_ms if heap.twap_ms == 0 else min(sample_ms, heap.twap_ms)
+    return heap.twap_ms
 
 
 def warm() -> None:

@@ -24,7 +24,7 @@ def judge(state, command, account, replaced):
     market, price, quantity = state.markets[command.market], command.price, command.quantity
     position = state.positions[margin.position_of(state, account, command.market)]
     reduces = command.flags & Ask.REDUCE_ONLY != 0
-    code = _judge_open(state, account, market)
+    code = judge_open(state, account, market)
     if code != Refusal.NONE:
         return code, 0
     if quantity <= 0 or quantity > QUANTITY_MAX:
@@ -64,7 +64,7 @@ def judge_trigger(state, command, account, replaced):
     )
     position = state.positions[margin.position_of(state, account, command.market)]
     reduces = command.flags & Ask.REDUCE_ONLY != 0
-    code = _judge_open(state, account, market)
+    code = judge_open(state, account, market)
     if code != Refusal.NONE:
         return code, 0
     if (quantity <= 0 and not (quantity == 0 and heap.is_of_position)) or quantity > QUANTITY_MAX:
@@ -92,11 +92,23 @@ def judge_trigger(state, command, account, replaced):
 
 
 @inner
-def _judge_open(state, account, market):
+def judge_open(state, account, market):
     """Whether the account may trade, and the market is open."""
     if state.heap[0].is_killed or state.accounts[account].is_killed:
         return Refusal.KILLED
     return Refusal.NONE if is_open(market) else Refusal.CLOSED
+
+
+@inner
+def bears_slice(state, command, account):
+    """Whether the account may place a part of what was judged when it came."""
+    if command.flags & Ask.REDUCE_ONLY:
+        return True
+    size = state.positions[margin.position_of(state, account, command.market)].size
+    code = _judge_interest(state, command, closable_of(size, command.side))
+    if code == Refusal.NONE:
+        code = _judge_margin(state, command, account, NO_SLOT, command.quantity)
+    return code == Refusal.NONE
 
 
 @inner

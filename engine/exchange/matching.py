@@ -56,7 +56,7 @@ def execute(state, command, account, oid, quantity):
     heap = state.heap[0]
     heap.filled, heap.filled_notional, heap.is_stopped = 0, 0, 0
     remaining = quantity
-    if _reaches(state, command.market, command.side, command.price):
+    if reaches(state, command.market, command.side, command.price):
         remaining = match(state, command, account, oid, quantity, command.price)
     may_rest = (command.tif == Tif.GTC or command.tif == Tif.ALO) and heap.is_stopped == 0
     if remaining > 0 and may_rest:
@@ -69,7 +69,7 @@ def execute(state, command, account, oid, quantity):
 
 
 @inner
-def _reaches(state, market, side, limit):
+def reaches(state, market, side, limit):
     """Whether an order with this limit meets anybody."""
     best = best_price(state, market, 1 - side)
     return best > 0 and (limit >= best if side == Side.BUY else limit <= best)
@@ -96,6 +96,22 @@ def refuse(state, command, account, oid, code):
         bid = best_price(state, command.market, Side.BUY)
         ask = best_price(state, command.market, Side.SELL)
     answer(state, command, Ack.REFUSED, code, oid, bid, ask)
+
+
+@inner
+def end_refused(state, command, account, oid, code):
+    """Tell that an order that has been told of comes to nothing."""
+    outcome = tell(state, Kind.ENDED, command, account, oid)
+    outcome.quantity, outcome.original = command.quantity, command.quantity
+    outcome.flags |= Flag.CROSSED
+    outcome.status = REFUSED_STATUS[code]
+
+
+@inner
+def forget_order(state):
+    """The order under way is what its command says, and belongs to nothing."""
+    heap = state.heap[0]
+    heap.condition, heap.trigger_price, heap.group, heap.role, heap.is_of_position = 0, 0, 0, Role.ALONE, 0
 
 
 @inner
@@ -358,7 +374,7 @@ def sell_out(state, account, market, quantity, tif):
     size = state.positions[margin.position_of(state, account, market)].size
     own.market, own.side, own.price, own.tif = market, Side.SELL if size > 0 else Side.BUY, 0, tif
     own.flags, own.time_ns = Ask.REDUCE_ONLY, heap.time_ns
-    heap.condition, heap.trigger_price, heap.group, heap.role, heap.is_of_position = 0, 0, 0, Role.ALONE, 0
+    forget_order(state)
     heap.filled, heap.filled_notional, heap.is_stopped = 0, 0, 0
     heap.orders += 1
     oid, heap.method = heap.orders, Method.MARKET

@@ -61,6 +61,9 @@ HEAP = record(
     ("parent_side", "i8"),
     ("parent_price", "i8"),
     ("triggers_left", "i8"),  # the mark has reached more orders than a block lets go
+    ("twaps", "i8"),  # ids given
+    ("twap_count", "i8"),  # that run
+    ("twap_ms", "i8"),  # when the next slice is due; 0: none
 )
 STATUS = record(
     ("order_count", "i8"), ("market_count", "i8"), ("account_count", "i8"), ("signer_count", "i8")
@@ -214,6 +217,23 @@ SIGNER = record(
     ("nonces", "i8", NONCES_KEPT),  # the highest, ascending
 )
 assert SIGNER.itemsize == 896
+
+
+TWAP = record(  # an order that is placed in slices; those that run, oldest first
+    ("order", "i8"),  # its id
+    ("quantity", "i8"),
+    ("executed", "i8"),
+    ("notional", "i8"),  # of what was executed
+    ("minutes", "i8"),
+    ("began_ms", "i8"),
+    ("slices", "i8"),  # that were due so far
+    ("account", "i4"),
+    ("market", "i4"),
+    ("side", "u1"),
+    ("flags", "u1"),  # codes.Flag
+    ("is_random", "u1"),
+    ("reserved", "u1", 5),  # zero
+)
 
 
 class Role(IntEnum):

@@ -10,7 +10,7 @@ import numpy as np
 from engine.exchange import records
 from engine.state import EXTENT_CLASSES, power_of_two
 from shm import constants as c
-from shm.constants import LINE
+from shm.constants import LINE, TWAPS_MAX
 from shm.layout import ACK, COMMAND, LEVEL, SIDE
 
 FEE_ACCOUNT = 0  # row of the account that all fees go to
@@ -54,6 +54,7 @@ class State(NamedTuple):
     signer_index: np.ndarray
     free_orders: np.ndarray  # i4[], a stack
     free_extents: np.ndarray  # i8[EXTENT_CLASSES]
+    twaps: np.ndarray  # TWAP[], heap.twap_count of them, by id
     own: np.ndarray  # COMMAND[1], of an order that nobody asked for
     rank_keys: np.ndarray  # i8[], of those who are ranked just now
     rank_rows: np.ndarray  # i4[], accounts
@@ -89,6 +90,7 @@ def allocate(capacity: Capacity) -> State:
         signer_index=_zeros(power_of_two(2 * signers), np.int64),
         free_orders=np.arange(capacity.orders - 1, -1, -1, np.int32),
         free_extents=_zeros(EXTENT_CLASSES, np.int64),
+        twaps=_zeros(TWAPS_MAX, records.TWAP),
         own=_zeros(1, COMMAND),
         rank_keys=_zeros(capacity.accounts, np.int64),
         rank_rows=_zeros(capacity.accounts, np.int32),

@@ -21,9 +21,9 @@ SIBLING = NAMES.index("siblingFilledCanceled")
 
 @inner
 def begin(state, command):
-    """The order under way is what its command says, and belongs to nothing."""
+    """Before an ORDER or a MODIFY: what it is by its command alone."""
     heap = state.heap[0]
-    heap.group, heap.role, heap.is_of_position, heap.condition, heap.trigger_price = 0, Role.ALONE, 0, 0, 0
+    matching.forget_order(state)
     if command.place == 0:
         heap.parent, heap.parent_is_filled = 0, 0
     if command.flags & Ask.IS_TRIGGER:
@@ -174,10 +174,7 @@ def _fire(state, slot):
     if code == Refusal.NONE:
         ack, code, _ = matching.execute(state, own, account, oid, quantity)
     if ack == Ack.REFUSED:
-        outcome = matching.tell(state, Kind.ENDED, own, account, oid)
-        outcome.quantity, outcome.original = own.quantity, own.quantity
-        outcome.flags |= Flag.CROSSED
-        outcome.status = matching.REFUSED_STATUS[code]
+        matching.end_refused(state, own, account, oid, code)
 
 
 @inner

@@ -3,7 +3,7 @@
 Written from the rules, not from the engine, which must give the same outcomes and acks for the same commands.
 Nothing here is fast, kept up or derived twice: margin is summed over all positions and open orders whenever
 it is asked for, the best order is looked for in all of them. This file is who asks, and accounts; orders are
-in floor.py, those that wait in triggers.py, the operator's commands and the end of a block in operating.py.
+in floor.py, triggers.py and twap.py, the operator's commands and the end of a block in operating.py.
 What is computed of prices, margin, funding and liquidation is in the modules of these names, in exact
 rationals.
 """
@@ -19,13 +19,14 @@ from tests.exchange.operating import Operator
 from tests.exchange.terms import NO_TEXT, Command
 from tests.exchange.things import Account, Refused, Signer, check_amount, check_room, plain
 from tests.exchange.triggers import Triggers
+from tests.exchange.twap import Twaps
 
 DAY_MS = 86_400_000
 SUBS_MAX = SCHEDULES_A_DAY = 10
 OWNER_ONLY = {Kinds.USD_SEND, Kinds.APPROVE_AGENT, Kinds.CREATE_SUB, Kinds.SUB_TRANSFER}
 
 
-class Model(Floor, Triggers, Operator):
+class Model(Floor, Triggers, Twaps, Operator):
     """All of an exchange. `apply` is its only door; the rest is there to be looked at."""
 
     def __init__(self, capacity):
@@ -36,6 +37,7 @@ class Model(Floor, Triggers, Operator):
         self.outcomes, self.standing = [], {}
         self.action = None  # (code, signer, account) of the action under way
         self.is_killed, self.deposited = False, 0
+        self.twaps, self.twap_ids = [], 0  # those that run
         self.circle = Circle(self)
         self.sampled, self.hour = 0, None  # when premiums were last sampled, and funding paid
 
@@ -91,6 +93,8 @@ class Model(Floor, Triggers, Operator):
             Kinds.CREATE_SUB: self._create_sub,
             Kinds.SUB_TRANSFER: self._sub_transfer,
             Kinds.CANCEL_ALL: self._cancel_all,
+            Kinds.TWAP: self._twap,
+            Kinds.TWAP_CANCEL: self._twap_cancel,
         }
         if command.kind in by_operator:
             return by_operator[command.kind](command)

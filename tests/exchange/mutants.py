@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 STREAMS = [Swarm(2), Swarm(9), Swarm(39, TIGHT), Swarm(4, TIGHT)]
 STREAMS += map(Storm, (0, 2, 10, 14, 25, 43))
-STREAMS += map(Stops, (1, 11, 20))
+STREAMS += map(Stops, (1, 11, 20, 24, 26))
 COMMANDS, CHUNK, SCANNED = 500, 50, 250
 SECONDS_MAX = 40  # of its processor, until a mutant is taken not to end; it needs a third of that
 LETTERS_MAX = 100  # of what is said of a mutant
@@ -33,12 +33,12 @@ NONE = "the engine itself"
 BOOK = "engine.book"
 (
     APPLY, CLOIDS, FUNDING, JUDGING, LIQUIDATION, MARGIN, MARKETS,
-    MATCHING, MONEY, PRICES, SHELF, SIGNERS, TRIGGERS,
+    MATCHING, MONEY, PRICES, SHELF, SIGNERS, TRIGGERS, TWAP,
 ) = (
     f"engine.exchange.{name}"
     for name in (
         "apply", "cloids", "funding", "judging", "liquidation", "margin", "markets",
-        "matching", "money", "prices", "shelf", "signers", "triggers",
+        "matching", "money", "prices", "shelf", "signers", "triggers", "twap",
     )
 )  # fmt: skip
 
@@ -266,6 +266,17 @@ MUTANTS = {
         "own.quantity, own.time_ns = order.quantity, heap.time_ns",
         "own.quantity, own.time_ns = order.quantity, facts.placed_ms * 1_000_000",
     ),
+    "a slice that is never caught up": Mutant(
+        TWAP, "quantity = min(target - row.executed, most)", "quantity = min(most // 3, most)"
+    ),
+    "a slice as far as it likes": Mutant(TWAP, "SLIPPAGE, PER_MILLE = 30", "SLIPPAGE, PER_MILLE = 300"),
+    "a last slice that is forgotten": Mutant(TWAP, "if row.slices >= slices:", "if row.slices > slices + 1:"),
+    "slices that outlive a kill": Mutant(
+        TWAP,
+        "is_killed or state.accounts[row.account].is_killed:\n        return Twap.TERMINATED",
+        "is_killed and False:\n        return Twap.TERMINATED",
+    ),
+    "a slice without its margin": Mutant(TWAP, "and judging.bears_slice(state, own, account)", "and True"),
     "a circle that ends one account early": Mutant(
         LIQUIDATION, "while heap.circle_left > 0 and looked", "while heap.circle_left > 1 and looked"
     ),

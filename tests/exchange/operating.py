@@ -109,6 +109,7 @@ class Operator:
         self._fund()
         self._sample()
         self._trigger_reached()
+        self._go_on_twaps()
         self.circle.go_on()
         self.oid = self.filled = self.notional = 0  # what it sold is nobody's answer
         self.height += 1

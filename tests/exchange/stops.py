@@ -1,4 +1,4 @@
-"""Storms in which everyone has stops: single ones, some of a parent order, some of a position."""
+"""Storms in which everyone has stops: single ones, of a parent order, of a position; and orders in slices."""
 
 from shm.codes import Ask, Condition, Grouping, Side, Tif
 from shm.codes import Command as Kinds
@@ -15,10 +15,20 @@ class Stops(Storm):
             chance.choice([0, 0.1, 0.3]), chance.choice([0, 0.2, 0.5]), chance.choice([0, 0.1, 0.3]),
         )  # fmt: skip
         self.near = chance.choice([3, 30, 200])  # per mille of the mark, that a trigger price is away from it
+        self.kinds += [Kinds.TWAP, Kinds.TWAP_CANCEL]
+        self.weights += [chance.choice([0, 2, 6]), chance.choice([0.2, 2])]
+        if self.weights[-2]:
+            self.pace += [6 * 10**9] * 6  # that minutes pass
         self.wrong = chance.choice([0, 0, 0.1])  # of orders in a group: something that must not be
 
     def _action_of(self, kind):
         chance = self.chance
+        if kind in (Kinds.TWAP, Kinds.TWAP_CANCEL):
+            envelope, account = self._envelope(kind)
+            ask = (
+                self._twap(envelope, account) if kind == Kinds.TWAP else self._twap_cancel(envelope, account)
+            )
+            return [self._spoil(ask)]
         if kind != Kinds.ORDER:
             return super()._action_of(kind)
         draw = chance.random()
@@ -64,6 +74,24 @@ class Stops(Storm):
             quantity = chance.choice([0, 0, abs(size), abs(size) // 2 + 1])
             asks.append(self._mistaken(self._trigger(ask._replace(quantity=quantity), account, side)))
         return self._numbered(asks)
+
+    def _twap(self, envelope, account):
+        chance, minutes = self.chance, self.chance.choice([5, 5, 5, 6, 10, 1440, 4, 1441])
+        ask = super()._order(envelope, account)
+        market = self.model.markets[ask.market]
+        least = -(-10 * 10**6 * minutes // market.mark)
+        quantity = chance.choice([least - 1, least, ask.quantity, ask.quantity, 10 * ask.quantity])
+        flags = (ask.flags & ~Ask.HAS_CLOID) | chance.choice([0, 0, Ask.RANDOMIZE])
+        return ask._replace(kind=int(Kinds.TWAP), quantity=quantity, amount=minutes, flags=flags)
+
+    def _twap_cancel(self, envelope, account):
+        running = self.model.twaps
+        if not running:
+            return envelope._replace(order=self.chance.randint(0, 9))
+        twap = self.chance.choice(running)
+        market = twap.market.number if self._mostly() else 0
+        signer = twap.account.address if twap.account.master is None and self._mostly() else envelope.signer
+        return envelope._replace(order=twap.number, market=market, signer=signer)
 
     def _numbered(self, asks):
         return [

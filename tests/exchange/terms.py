@@ -62,6 +62,8 @@ FIELDS = {  # of an outcome, by its kind: what it means by them stands in engine
     Kind.TRIGGERED: f"{PLACED} {TERMS}",
     Kind.FILLED: "order price quantity original placed_ms trade amount start fee text account market other "
     "side flags done code",
+    Kind.TWAP: "order quantity original amount placed_ms trade code account market side flags done",
+    Kind.SLICE: f"{PLACED} side flags tif trade".replace("text ", ""),
     Kind.ENDED: f"{PLACED} status {TERMS}",
     Kind.REFUSED: "order price text account market status side flags tif code start done amount",
     Kind.MONEY: "order amount account other code",

@@ -5,7 +5,7 @@ raises AssertionError at the first outcome that does not follow from those befor
 """
 
 from engine.exchange.records import Kind
-from shm.codes import Flag, Ledger, Side, Status, Tif
+from shm.codes import Flag, Ledger, Side, Status, Tif, Twap
 from tests.exchange.invariants import mark_of
 from tests.exchange.terms import FIELDS, HEAD
 
@@ -21,6 +21,9 @@ class Witness:
         self.book = 0  # the sum of what `mark_of` says of them, modulo 2**64
         self.waiting = {}  # oid -> the same, of those that wait for a mark
         self.fired = set()  # oids that have been triggered in this block, and have not come to rest or ended
+        self.twaps = {}  # id -> (account, market, side, wanted, executed, notional) of those that run
+        self.over = set()  # ids of those that do not run any more
+        self.slices = {}  # oid -> id, of what is placed just now
         self.ended = set()  # oids that have had their last word
         self.taking = {}  # oid -> (market, filled) of one that has traded, and not yet rested
         self.sizes = {}  # (account, market) -> signed
@@ -90,6 +93,27 @@ class Witness:
         assert told["quantity"] == told["original"] >= quantity and told["flags"] == flags & ~Flag.IS_TRIGGER
         self.fired.add(oid)
 
+    def _on_twap(self, told):
+        number, key = told["order"], (told["account"], told["market"], told["side"], told["quantity"])
+        done = (told["original"], told["amount"])
+        if number not in self.twaps:
+            assert done == (0, 0) and told["done"] == Twap.ACTIVATED and told["quantity"] > 0, "it begins"
+            assert number == len(self.twaps) + len(self.over) + 1, "ids rise by one"
+        else:
+            assert self.twaps[number] == (*key, *done), "what its slices came to"
+        self.twaps[number] = (*key, *done)
+        assert told["original"] <= told["quantity"], "no more than was wanted"
+        if told["done"] != Twap.ACTIVATED:
+            del self.twaps[number]
+            self.over.add(number)
+
+    def _on_slice(self, told):
+        oid, key = told["order"], (told["account"], told["market"], told["side"])
+        assert oid not in self.open and oid not in self.waiting and oid not in self.ended, "it is new"
+        assert self.twaps[told["trade"]][:3] == key and told["quantity"] > 0, "of one that runs"
+        self.fired.add(oid)
+        self.slices[oid] = told["trade"]
+
     def _mark(self, oid, sign=1):
         """An open order comes into the book as it is told to stand, or (-1) goes out of it."""
         open_or_waiting = self.open if oid in self.open else self.waiting
@@ -121,6 +145,9 @@ class Witness:
         self.trades.add(told["trade"])
         _, filled = self.taking.get(oid, (told["market"], 0))
         self.taking[oid] = (told["market"], filled + quantity)
+        if oid in self.slices:
+            *key, executed, notional = self.twaps[self.slices[oid]]
+            self.twaps[self.slices[oid]] = (*key, executed + quantity, notional + quantity * told["price"])
         self._check_fees(maker, told)
         for side in (maker, told):
             self._move(side)
