@@ -178,13 +178,16 @@ def change_holders(state, account, market, holds):
 
 @apart
 def reserve(state, account, market, buys, sells):
-    """Set what the open orders beside a position come to."""
+    """Set what the open orders beside a position come to: of its sums, only the margin can change."""
     refresh(state, account)
     at = position_of(state, account, market)
     position = state.positions[at]
-    count(state, account, market, -1)
+    value = position.size * state.markets[market].mark
+    before, after = exposure_of(value, position.buys, position.sells), exposure_of(value, buys, sells)
+    if after != before:
+        leverage = leverage_of(state, position, market)
+        state.accounts[account].used += ceil_div(after, leverage) - ceil_div(before, leverage)
     position.buys, position.sells = buys, sells
-    count(state, account, market, 1)
     list_position(state, account, market)
     touch_position(state, at)
 
