@@ -10,9 +10,11 @@ a state that is unsound, whatever they tell: what the scan alone says of it, aft
 
 import importlib.abc
 import importlib.util
+import io
 import json
 import signal
 import sys
+from contextlib import redirect_stdout
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 STREAMS = [Swarm(2), Swarm(9), Swarm(39, TIGHT), Swarm(4, TIGHT)]
 STREAMS += map(Storm, (0, 2, 10, 14, 25, 43))
 STREAMS += map(Stops, (1, 11, 20, 24, 26))
+BY_HAND = ("margin", "funding", "liquidation", "triggers", "twap")
 COMMANDS, CHUNK, SCANNED = 500, 50, 250
 SECONDS_MAX = 40  # of its processor, until a mutant is taken not to end; it needs a third of that
 LETTERS_MAX = 100  # of what is said of a mutant
@@ -247,7 +250,7 @@ MUTANTS = {
         MATCHING, "        end_children(state, account, group, status)", "        pass", unsound=True
     ),
     "a filled parent whose children wait on": Mutant(
-        MATCHING, "        release_children(state, maker_account, group)", "        pass", unsound=True
+        MATCHING, "        release_children(state, maker_account, group)", "        pass"
     ),
     "a child that ends before it was born": Mutant(
         MATCHING, "            if order.role != Role.UNBORN:\n", "            if True:\n"
@@ -277,6 +280,18 @@ MUTANTS = {
         "is_killed and False:\n        return Twap.TERMINATED",
     ),
     "a slice without its margin": Mutant(TWAP, "and judging.bears_slice(state, own, account)", "and True"),
+    "all of it withdrawable": Mutant(
+        MARGIN, "max(row.used, ceil_div(row.notional, TRANSFER_PART))", "row.used"
+    ),
+    "a large position sold at once": Mutant(
+        LIQUIDATION, "if in_parts and _value(state, account, market) > PARTIAL_VALUE:", "if False:"
+    ),
+    "a part twice in half a minute": Mutant(LIQUIDATION, "PARTIAL_MS = 30_000", "PARTIAL_MS = 0"),
+    "a tie that goes the other way": Mutant(
+        LIQUIDATION,
+        "return state.rank_rows[one] < state.rank_rows[other]",
+        "return state.rank_rows[one] > state.rank_rows[other]",
+    ),
     "a circle that ends one account early": Mutant(
         LIQUIDATION, "while heap.circle_left > 0 and looked", "while heap.circle_left > 1 and looked"
     ),
@@ -343,6 +358,21 @@ def _play():
             scene = test_by_hand.Scene(lambda state: None)
             play(scene)
             check_all(scene.state)
+    _play_by_hand()
+
+
+def _play_by_hand():
+    """The scenes that were worked by hand, by their numbers alone: nothing scans the state."""
+    import pytest
+
+    from tests.exchange import alone
+
+    alone.check_all = lambda state: 0
+    files = [str(ROOT / "tests" / "exchange" / f"test_{name}.py") for name in BY_HAND]
+    with redirect_stdout(io.StringIO()) as said:
+        code = pytest.main([*files, "-x", "-q", "--no-header", "--tb=line", "-p", "no:cacheprovider"])
+    if code != 0:
+        raise AssertionError(next(line for line in said.getvalue().splitlines() if "FAILED" in line))
 
 
 def _scan():

@@ -193,6 +193,17 @@ def test_who_gains_most_with_the_most_leverage_is_closed_first():
     assert closed == [engine.row(who) for who in (DAN, BOB, CAT)]
 
 
+def test_of_those_who_gain_alike_the_older_account_is_closed_first():
+    engine = Engine()
+    for who in (ANN, BOB, CAT, DAN):
+        lever(engine, who, 50)
+    for who in (DAN, CAT, BOB):
+        engine.trade(ANN, who, 4 * COINS, 100_0000)
+    engine.done(kind=Kinds.WITHDRAW, other=ANN, amount=880 * USD)
+    closed = [row["account"] for row in of(fall(engine, 90_4000), Kind.FILLED)[::2]]
+    assert closed == [engine.row(who) for who in (BOB, CAT, DAN)]
+
+
 def test_reduce_only_orders_of_who_was_closed_go(engine):
     oid = engine.done(**engine.order(BOB, Side.BUY, 10 * COINS, 85_0000, reduce=True))[0]["order"]
     rows = fall(engine, 80_0000)
