@@ -20,6 +20,10 @@ _STATUSES = b'{"status":"ok","response":{"type":"%b","data":{"statuses":[%b]}}}'
 _CREATED = b'{"status":"ok","response":{"type":"createSubAccount","data":"%b"}}'
 _LOGGED_IN = b'{"status":"ok","user":"%b","validUntil":%d}'
 _SUCCESS = b'"success"'
+_WAITS = {  # of a trigger order that belongs to another order or to a position
+    Outcome.WAITS_FOR_FILL: b'"waitingForFill"',
+    Outcome.WAITS_FOR_TRIGGER: b'"waitingForTrigger"',
+}
 
 
 class Asked(NamedTuple):
@@ -81,6 +85,9 @@ def _order(asked: Asked, place: int, order: actions.Order, acks: Iterator[Ack]) 
     ack = next(acks)
     if ack.outcome == Outcome.REFUSED:
         return _error(_words(asked, ack.code, ack))
+    waits = _WAITS.get(Outcome(ack.outcome))
+    if waits is not None:
+        return waits
     cloid = b"" if order.cloid is None else b',"cloid":"%b"' % order.cloid.encode()
     if ack.outcome == Outcome.RESTING:
         return b'{"resting":{"oid":%d%b}}' % (ack.order, cloid)

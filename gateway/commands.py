@@ -15,7 +15,7 @@ from gateway import actions, codec, errors
 from gateway.actions import Envelope
 from gateway.errors import Refusal
 from shm import layout, units
-from shm.codes import Ask, Command, Side, Tif
+from shm.codes import Ask, Command, Condition, Grouping, Side, Tif
 from shm.codes import Refusal as Code
 from shm.constants import PERP_DECIMALS, USD_PLACES
 from shm.layout import NO_MARKET
@@ -25,6 +25,7 @@ Refused = Mapping[int, Code]  # what of an action was refused in its place, by p
 
 SIGNER_UNKNOWN_ROW = -1  # no hint: the engine looks the signer up
 _TIFS = {"Gtc": Tif.GTC, "Ioc": Tif.IOC, "Alo": Tif.ALO, "FrontendMarket": Tif.MARKET}
+_GROUPINGS = {"na": Grouping.NONE, "normalTpsl": Grouping.NORMAL, "positionTpsl": Grouping.POSITION}
 
 
 def _form(dtype: np.dtype[Any]) -> str:
@@ -69,12 +70,14 @@ class _Records:
         tif: int = 0,
         flags: int = 0,
         builder: bytes = b"",
+        condition: int = 0,
+        grouping: int = 0,
     ) -> None:
         """Add one. What the engine and the door number is left at zero."""
         self._made.append(_RECORD.pack(
             0, 0, 0, self._nonce, self._expires_ms, price, quantity, trigger_price, order, amount,
             self._signer, self._vault, other, text, of, market, SIGNER_UNKNOWN_ROW, 0, kind, side, tif,
-            flags | self._flags, len(self._made), 0, builder, 0, 0, 0,
+            flags | self._flags, len(self._made), 0, builder, condition, grouping, 0,
         ))  # fmt: skip
 
     def array(self) -> Array:
@@ -105,10 +108,7 @@ def make(
     refused: dict[int, Code] = {}
     match action:
         case actions.PlaceOrders():
-            _refuse_grouping(action)
-            builder = action.builder
-            for place, order in enumerate(action.orders):
-                _add_order(records, refused, place, size_decimals, Command.ORDER, order, builder=builder)
+            _add_orders(records, refused, size_decimals, action)
         case actions.Modify():
             _add_modifies(records, refused, size_decimals, [action], action.always_place)
         case actions.BatchModify():
@@ -154,10 +154,27 @@ def raw(text: str) -> bytes:
     return bytes.fromhex(text[2:])
 
 
-def _refuse_grouping(action: actions.PlaceOrders) -> None:
-    if action.grouping != "na":
-        name = action.grouping if isinstance(action.grouping, str) else "priority"
-        raise Refusal(errors.NOT_SUPPORTED.format(f"grouping {name}"))
+def _add_orders(
+    records: _Records, refused: dict[int, Code], size_decimals: Sequence[int], action: actions.PlaceOrders
+) -> None:
+    """Add orders. Those that would close what their parent opens are no orders without it."""
+    if isinstance(action.grouping, actions.Priority):
+        raise Refusal(errors.NOT_SUPPORTED.format("grouping priority"))
+    grouping, builder = _GROUPINGS[action.grouping], action.builder
+    for place, order in enumerate(action.orders):
+        if grouping == Grouping.NORMAL and 0 in refused:
+            refused[place] = Code.PARENT
+        else:
+            _add_order(
+                records,
+                refused,
+                place,
+                size_decimals,
+                Command.ORDER,
+                order,
+                builder=builder,
+                grouping=grouping,
+            )
 
 
 def _add_modifies(
@@ -185,6 +202,7 @@ def _add_order(
     flags: int = 0,
     of: int | str = 0,
     builder: actions.Builder | None = None,
+    grouping: Grouping = Grouping.NONE,
 ) -> None:
     """Add an ORDER, or a MODIFY of the order `of`; or note why it cannot be said in its market's units."""
     if order.market >= len(size_decimals):
@@ -197,9 +215,10 @@ def _add_order(
         quantity = units.parse_decimal(order.quantity.encode(), decimals)
         code = Code.PRICE
         price = units.parse_decimal(order.price.encode(), PERP_DECIMALS - decimals)
-        trigger_price = 0
+        trigger_price, condition = 0, Condition.NONE
         if trigger is not None:
             trigger_price = units.parse_decimal(trigger.price.encode(), PERP_DECIMALS - decimals)
+            condition = _condition(order.is_buy, trigger)
     except units.NotADecimal:
         refused[place] = code
         return
@@ -230,7 +249,14 @@ def _add_order(
         tif=tif,
         flags=flags,
         builder=b"" if builder is None else raw(builder.address),
+        condition=condition,
+        grouping=grouping,
     )
+
+
+def _condition(is_buy: bool, trigger: actions.Trigger) -> Condition:
+    """Where the mark fires it: a stop follows the price, a take profit waits for a better one."""
+    return Condition.ABOVE if is_buy == (trigger.tpsl == "sl") else Condition.BELOW
 
 
 def _add_of_account(records: _Records, action: actions.Action, created: bytes) -> None:

@@ -122,7 +122,7 @@ REFUSALS = {  # what a client is told of each refusal of the engine; the gateway
     Code.CLOID: "An open order has this cloid. asset={asset}",
     Code.GONE: "Order was never placed, already canceled, or filled. asset={asset}",
     Code.MODIFY_GONE: "Cannot modify canceled or filled order",
-    Code.TRIGGER: "Trigger orders are not supported. asset={asset}",
+    Code.TRIGGER: "Invalid TP/SL price. asset={asset}",
     Code.ORDERS_FULL: "No room for another order. asset={asset}",
     Code.ORDER_MARKET: "Unknown asset {asset}",
     Code.KILLED: "Trading is switched off for this account. asset={asset}",

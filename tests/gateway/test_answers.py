@@ -64,6 +64,21 @@ def test_a_cloid_comes_back_in_every_form():
     )
 
 
+def test_orders_that_wait_for_a_trigger():
+    stop = ORDER | {"r": True, "t": {"trigger": {"isMarket": True, "triggerPx": "1300", "tpsl": "sl"}}}
+    named = stop | {"c": CLOID}
+    alone, of_order, of_position = (
+        ack(outcome, order=oid)
+        for oid, outcome in enumerate((Outcome.RESTING, Outcome.WAITS_FOR_FILL, Outcome.WAITS_FOR_TRIGGER), 5)
+    )
+    assert answer(
+        orders(stop, named, named, stop), alone, of_order, of_position, refused(Code.TRIGGER), raw=True
+    ) == (
+        b'{"status":"ok","response":{"type":"order","data":{"statuses":[{"resting":{"oid":5}},"waitingForFill",'
+        b'"waitingForTrigger",{"error":"Invalid TP/SL price. asset=1"}]}}}'
+    )
+
+
 @pytest.mark.parametrize(
     ("notional", "quantity", "decimals", "text"),
     [
@@ -118,7 +133,9 @@ WORDS = {
     Code.CLOID: "An open order has this cloid. asset=1",
     Code.GONE: "Order was never placed, already canceled, or filled. asset=1",
     Code.MODIFY_GONE: "Cannot modify canceled or filled order",
-    Code.TRIGGER: "Trigger orders are not supported. asset=1",
+    Code.TRIGGER: "Invalid TP/SL price. asset=1",
+    Code.GROUPING: "TP/SL order must be a reduce only trigger order against its main order. asset=1",
+    Code.PARENT: "Main order was not placed, or has ended before it was filled. asset=1",
     Code.ORDERS_FULL: "No room for another order. asset=1",
     Code.ORDER_MARKET: "Unknown asset 1",
     Code.KILLED: "Trading is switched off for this account. asset=1",

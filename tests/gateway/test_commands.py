@@ -10,7 +10,7 @@ from gateway import actions, commands
 from gateway.actions import Envelope
 from gateway.errors import Refusal
 from shm import layout
-from shm.codes import Ask, Command, Side, Tif
+from shm.codes import Ask, Command, Condition, Grouping, Side, Tif
 from shm.codes import Refusal as Code
 from tests.gateway import signed
 
@@ -91,11 +91,68 @@ def test_how_long_it_waits(tif, code):
     assert one(orders(ORDER | {"t": {"limit": {"tif": tif}}}))["tif"] == code
 
 
-def test_a_trigger_order_goes_to_the_engine_which_refuses_it():
-    stop = ORDER | {"t": {"trigger": {"isMarket": True, "triggerPx": "1300.1", "tpsl": "sl"}}}
-    command = one(orders(stop))
-    assert command["flags"] == Ask.IS_TRIGGER and command["tif"] == Tif.MARKET
-    assert command["trigger_price"] == 130010
+def trigger(price="1300.1", tpsl="sl", is_market=True, **changed):
+    kind = {"trigger": {"isMarket": is_market, "triggerPx": price, "tpsl": tpsl}}
+    return ORDER | {"r": True, "t": kind} | changed
+
+
+@pytest.mark.parametrize(
+    ("is_buy", "tpsl", "condition"),
+    [
+        (True, "sl", Condition.ABOVE),
+        (False, "sl", Condition.BELOW),
+        (True, "tp", Condition.BELOW),
+        (False, "tp", Condition.ABOVE),
+    ],
+)
+@pytest.mark.parametrize(("is_market", "tif"), [(True, Tif.MARKET), (False, Tif.GTC)])
+def test_a_trigger_order_says_which_side_of_its_price_fires_it(is_buy, tpsl, condition, is_market, tif):
+    differs(
+        one(orders(trigger(tpsl=tpsl, is_market=is_market, b=is_buy))),
+        kind=Command.ORDER,
+        market=1,
+        price=123450,
+        quantity=2500,
+        trigger_price=130010,
+        side=Side.BUY if is_buy else Side.SELL,
+        tif=tif,
+        flags=Ask.IS_TRIGGER | Ask.REDUCE_ONLY,
+        condition=condition,
+    )
+
+
+def test_a_modify_may_set_a_trigger():
+    command = one({"type": "modify", "oid": 5, "order": trigger(b=False)})
+    assert (command["kind"], command["condition"]) == (Command.MODIFY, Condition.BELOW)
+    assert command["flags"] == Ask.IS_TRIGGER | Ask.REDUCE_ONLY and command["grouping"] == Grouping.NONE
+
+
+@pytest.mark.parametrize(
+    ("name", "grouping"), [("normalTpsl", Grouping.NORMAL), ("positionTpsl", Grouping.POSITION)]
+)
+def test_every_order_of_an_action_has_its_grouping(name, grouping):
+    made, refused = make(orders(trigger(), trigger(s="0")) | {"grouping": name})
+    assert refused == {} and made["grouping"].tolist() == [grouping] * 2
+    assert made["quantity"].tolist() == [2500, 0] and made["place"].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [({"p": "1234.567"}, Code.PRICE), ({"s": "0.00001"}, Code.SIZE), ({"a": 3}, Code.ORDER_MARKET)],
+)
+def test_children_are_not_sent_without_their_parent(change, code):
+    children = [trigger(), trigger("1200")]
+    made, refused = make(orders(ORDER | change, *children) | {"grouping": "normalTpsl"})
+    assert refused == {0: code, 1: Code.PARENT, 2: Code.PARENT}
+    differs(made[0], kind=Command.NOOP)
+    made, refused = make(orders(ORDER | change, *children) | {"grouping": "positionTpsl"})
+    assert refused == {0: code} and len(made) == 2, "nobody's children"
+
+
+def test_a_child_that_is_refused_leaves_its_place_to_the_other():
+    made, refused = make(orders(ORDER, trigger("0.001"), trigger("1200")) | {"grouping": "normalTpsl"})
+    assert refused == {1: Code.PRICE}
+    assert made["trigger_price"].tolist() == [0, 120000] and made["place"].tolist() == [0, 1]
 
 
 def test_the_places_of_a_batch():
@@ -227,7 +284,6 @@ def test_a_session_has_no_nonce():
 @pytest.mark.parametrize(
     ("action", "text"),
     [
-        (orders(ORDER) | {"grouping": "normalTpsl"}, "grouping normalTpsl is not supported"),
         (orders(ORDER) | {"grouping": {"p": 1}}, "grouping priority is not supported"),
         (signed.ACTIONS["twapOrder"], "twapOrder is not supported"),
     ],

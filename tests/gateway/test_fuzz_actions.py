@@ -142,7 +142,7 @@ ACTION = st.one_of(
         "order",
         {
             "orders": st.lists(ORDER, min_size=1, max_size=20),
-            "grouping": st.just("na") | ordered({"p": COUNT}),
+            "grouping": st.sampled_from(["na", "normalTpsl", "positionTpsl"]) | ordered({"p": COUNT}),
         },
         {"builder": ordered({"b": ADDRESS, "f": COUNT})},
     ),
