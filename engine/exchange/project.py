@@ -15,13 +15,14 @@ from engine.exchange.world import allocate, capacity_for
 from shm import atomics, index
 from shm.codes import (
     NAMES,
+    NONE_NAME,
     TIF_GTC,
-    TYPE_LIMIT,
     Condition,
     EventKind,
     Flag,
     MarketKind,
     Method,
+    OrderState,
     Side,
     Stale,
     Status,
@@ -31,7 +32,9 @@ from shm.constants import PERP_DECIMALS, PLACES, USD_PLACES
 from shm.kernel import clear_bytes, copy_bytes, entry, inner
 from shm.layout import NO_SLOT
 
-TYPE_MARKET = NAMES.index("Market")
+TYPE_MARKET = NAMES.index("Market")  # the next row: a limit order
+TYPE_STOP = NAMES.index("Stop Market")  # likewise
+TYPE_TAKE_PROFIT = NAMES.index("Take Profit Market")
 OPEN_LONG, OPEN_SHORT = NAMES.index("Open Long"), NAMES.index("Open Short")
 CLOSE_LONG, CLOSE_SHORT = NAMES.index("Close Long"), NAMES.index("Close Short")
 LONG_TO_SHORT, SHORT_TO_LONG = NAMES.index("Long > Short"), NAMES.index("Short > Long")
@@ -43,7 +46,8 @@ USDC = NAMES.index("USDC")
 MONEY_UNIT = 10 ** (PLACES - USD_PLACES)  # of a fill, in units of a ledger
 NO_TWAP = -1
 MAKER, TAKER = 0, 1
-FACTS = Flag.REDUCE_ONLY | Flag.HAS_CLOID  # flags that stay with an order
+OF_FILL = Flag.REDUCE_ONLY | Flag.HAS_CLOID | Flag.CROSSED
+OF_ORDER = Flag.REDUCE_ONLY | Flag.HAS_CLOID | Flag.POSITION_TPSL  # flags that stay with it
 
 
 @entry
@@ -66,6 +70,10 @@ def project(world, outcomes, count):
             _on_ended(world, outcome)
         elif kind == Kind.REFUSED:
             _on_refused(world, outcome)
+        elif kind == Kind.WAITING:
+            _on_waiting(world, outcome)
+        elif kind == Kind.TRIGGERED:
+            _on_triggered(world, outcome)
         elif kind == Kind.FUNDS:
             statements.on_funds(world, outcome)
         elif kind == Kind.POSITION:
@@ -113,18 +121,42 @@ def _describe(target, outcome):
     target.quantity, target.original = outcome.quantity, outcome.original
     target.trigger_price, target.timestamp_ms = 0, outcome.placed_ms
     target.market, target.account, target.side = outcome.market, outcome.account, outcome.side
-    target.condition, target.flags = Condition.NONE, outcome.flags & FACTS
+    target.condition, target.flags = Condition.NONE, outcome.flags & OF_ORDER
     target.tif = TIF_GTC + outcome.tif
-    target.order_type = TYPE_MARKET if outcome.tif >= Tif.MARKET else TYPE_LIMIT
+    target.order_type = _type_of(outcome)
     copy_bytes(target.cloid, outcome.text)
+    if outcome.done != Condition.NONE:
+        _describe_trigger(target, outcome)
+
+
+@inner
+def _describe_trigger(target, outcome):
+    """Of a trigger order: what it waits for, or what it has been since it fired, as books show it."""
+    if outcome.flags & Flag.IS_TRIGGER and outcome.kind != Kind.TRIGGERED:
+        target.flags |= Flag.IS_TRIGGER
+        target.trigger_price, target.condition, target.tif = outcome.start, outcome.done, NONE_NAME
+    else:
+        target.condition, target.tif = Condition.TRIGGERED, TIF_GTC
+        target.timestamp_ms = outcome.time_ns // publish.NS_PER_MS
+
+
+@inner
+def _type_of(outcome):
+    """The row of an order's type. A stop buys above its trigger price and sells below it."""
+    row = TYPE_MARKET
+    if outcome.done != Condition.NONE:
+        is_stop = (outcome.side == Side.BUY) == (outcome.done == Condition.ABOVE)
+        row = TYPE_STOP if is_stop else TYPE_TAKE_PROFIT
+    return row + (outcome.tif < Tif.MARKET)
 
 
 @inner
 def _tell_order(world, slot, kind, outcome):
-    """Tell something of a resting order as it is now; return the event."""
+    """Tell something of an open order as it is now; return the event."""
     event, order = statements.tell(world, kind, outcome), world.state.rows.orders[slot]
     event.order, event.price, event.side = order.order, order.price, order.side
     event.quantity, event.original = order.quantity, order.original
+    event.trigger_price, event.condition = order.trigger_price, order.condition
     event.timestamp_ms, event.flags = order.timestamp_ms, order.flags
     event.tif, event.order_type = order.tif, order.order_type
     copy_bytes(event.cloid, order.cloid)
@@ -141,12 +173,43 @@ def _on_opened(world, outcome):
         _no_room(world, outcome)
         return
     _describe(state.rows.orders[slot], outcome)
+    state.rows.orders[slot].group = outcome.amount
     if not book.rest(state.rows, slot):
         book.give_back(state.rows, slot)
         _no_room(world, outcome)
         return
     _tell_order(world, slot, EventKind.STATUS, outcome).status = Status.OPEN
     _tell_order(world, slot, EventKind.NEW, outcome)
+
+
+@inner
+def _on_waiting(world, outcome):
+    """A trigger order waits, apart from the book: its account lists it."""
+    rows = world.state.rows
+    publish.touch_account(world.state, outcome.account)
+    slot = book.take_slot(rows)
+    if slot == NO_SLOT:
+        rows.heap[0].full += 1
+        return
+    _describe(rows.orders[slot], outcome)
+    rows.orders[slot].group = outcome.amount
+    book.wait_untriggered(rows, slot)
+    _tell_order(world, slot, EventKind.STATUS, outcome).status = Status.OPEN
+
+
+@inner
+def _on_triggered(world, outcome):
+    """It waits no more. What its order comes to follows, as if it were placed now."""
+    rows = world.state.rows
+    slot = index.find_order(rows.order_index, rows.orders, outcome.order)
+    if slot == NO_SLOT:
+        rows.heap[0].unknown += 1
+        return
+    publish.touch_account(world.state, outcome.account)
+    event = statements.tell(world, EventKind.STATUS, outcome)
+    _describe(event, outcome)
+    event.status = Status.TRIGGERED
+    book.leave(rows, slot)
 
 
 @inner
@@ -169,18 +232,20 @@ def _on_ended(world, outcome):
     if slot == NO_SLOT:
         state.rows.heap[0].unknown += 1
     else:
-        publish.touch_market(state, outcome.market)
+        if state.rows.orders[slot].state == OrderState.RESTING:
+            publish.touch_market(state, outcome.market)
         publish.touch_account(state, outcome.account)
         _end(world, slot, outcome.status, outcome)
 
 
 @inner
 def _end(world, slot, status, outcome):
-    """Take a resting order out of the book, with `status` as its last word."""
+    """Take an open order out of the book, if it is there, and its list; `status` is its last word."""
     event = _tell_order(world, slot, EventKind.STATUS, outcome)
     event.status = status
     history.end_order(world.state, event, False, world.ended)
-    _tell_order(world, slot, EventKind.REMOVE, outcome)
+    if world.state.rows.orders[slot].state == OrderState.RESTING:
+        _tell_order(world, slot, EventKind.REMOVE, outcome)
     book.leave(world.state.rows, slot)
 
 
@@ -254,7 +319,7 @@ def _fill(world, fill, outcome):
     copy_bytes(fill.cloid, outcome.text)
     copy_bytes(fill.address, world.state.rows.accounts[outcome.account].address)
     fill.market, fill.account, fill.side = outcome.market, outcome.account, outcome.side
-    fill.flags = outcome.flags & (FACTS | Flag.CROSSED)
+    fill.flags = outcome.flags & OF_FILL
     fill.direction = _direction(outcome.side, outcome.start, outcome.quantity)
     fill.liquidation_price, fill.liquidation_method = 0, 0
     clear_bytes(fill.liquidated)

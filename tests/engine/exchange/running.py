@@ -6,7 +6,7 @@ from engine.exchange import project, world
 from engine.exchange import state as cores
 from engine.exchange.apply import apply_commands
 from engine.exchange.records import OUTCOME
-from shm.codes import TIF_GTC, Flag, Side
+from shm.codes import NAMES, TIF_GTC, Condition, Flag, Side, Tif
 from shm.layout import NO_ACCOUNT, NO_SLOT
 from tests.exchange.terms import encode
 
@@ -93,13 +93,35 @@ def queues(rows, market: int, side: int) -> list:
 def order_of(rows, slot: int) -> tuple:
     """What both know of an order: of the core's and of the world's form, the same."""
     order = rows.orders[slot]
-    if "cloid" in order.dtype.names:
-        facts, tif = (order["timestamp_ms"], bytes(order["cloid"])), order["tif"] - TIF_GTC
-    else:
-        text = bytes(rows.facts[slot]["cloid"]) if order["flags"] & Flag.HAS_CLOID else bytes(16)
-        facts, tif = (rows.facts[slot]["placed_ms"], text), order["tif"]
     names = ("order", "price", "quantity", "original", "market", "account", "side", "flags")
-    return (*(int(order[name]) for name in names), int(tif), *facts)
+    known = _as_shown(order) if "cloid" in order.dtype.names else _as_kept(order, rows.facts[slot])
+    return (*(int(order[name]) for name in names), *known)
+
+
+def _as_shown(order) -> tuple:
+    """Of a world's order: its cloid, its group, and what it waits for."""
+    placed_ms, tif = int(order["timestamp_ms"]), int(order["tif"]) - TIF_GTC
+    if order["flags"] & Flag.IS_TRIGGER:
+        is_limit = NAMES[order["order_type"]].endswith("Limit")
+        waits = ("trigger", int(order["condition"]), int(order["trigger_price"]), is_limit, placed_ms)
+    elif order["condition"] == Condition.TRIGGERED:
+        waits = ("triggered", tif)  # its time is now that of its trigger
+    else:
+        waits = ("placed", tif, placed_ms)
+    return bytes(order["cloid"]), int(order["group"]), waits
+
+
+def _as_kept(order, facts) -> tuple:
+    """Of a core's order, the same."""
+    placed_ms, tif = int(facts["placed_ms"]), int(order["tif"])
+    if order["flags"] & Flag.IS_TRIGGER:
+        waits = ("trigger", int(order["condition"]), int(facts["trigger_price"]), tif < Tif.MARKET, placed_ms)
+    elif order["condition"] != Condition.NONE:
+        waits = ("triggered", tif)
+    else:
+        waits = ("placed", tif, placed_ms)
+    text = bytes(facts["cloid"]) if order["flags"] & Flag.HAS_CLOID else bytes(16)
+    return text, int(facts["group"]), waits
 
 
 def chain(rows, first: int, link: str):
@@ -117,7 +139,7 @@ def _same_account(core, shown, account):
         assert funds[name] == mine[name], name
     assert bytes(funds["name"]) == bytes(mine["name"])
     listed, theirs = (
-        [int(part.orders[slot]["order"]) for slot in chain(part.orders, row["first_order"], "account_next")]
+        [order_of(part, slot) for slot in chain(part.orders, row["first_order"], "account_next")]
         for part, row in ((rows, rows.accounts[account]), (core, mine))
     )
     assert listed == theirs, "the same orders, oldest first"

@@ -8,7 +8,19 @@ from engine.exchange import project, world
 from engine.exchange.records import OUTCOME, Kind
 from engine.exchange.state import TINY
 from shm import codes, seqlock
-from shm.codes import INTERVALS_MS, NAMES, Command, EventKind, Flag, Method, Side, Status
+from shm.codes import (
+    INTERVALS_MS,
+    NAMES,
+    Command,
+    Condition,
+    EventKind,
+    Flag,
+    Method,
+    OrderState,
+    Side,
+    Status,
+    Tif,
+)
 from shm.constants import BOOK_DEPTH, SIDE_LEVELS_MIN
 from tests.engine import made
 from tests.engine.exchange.reference_candles import candles_of
@@ -104,10 +116,17 @@ def _is_bracketed(shown, told):
     assert shown.status[0]["sequence"] % 2 == inside
     if told["kind"] == Kind.REFUSED or (told["kind"] == Kind.ENDED and told["flags"] & Flag.CROSSED):
         return
-    rows = [shown.markets[told["market"]]] if told["kind"] in BY_MARKET else []
+    is_of_market = told["kind"] in BY_MARKET and not _waits(told)
+    rows = [shown.markets[told["market"]]] if is_of_market else []
     rows += [shown.accounts[told["account"]]] if told["account"] >= 0 else []
     rows += [shown.accounts[told["other"]]] if told["kind"] == Kind.ACCOUNT and told["other"] >= 0 else []
     assert all(row["sequence"] % 2 == 1 for row in rows)
+
+
+def _waits(told):
+    """Whether an outcome is of a trigger order that is on no book."""
+    of_order = told["kind"] in (Kind.OPENED, Kind.ENDED, Kind.REFUSED, Kind.WAITING)
+    return of_order and told["flags"] & Flag.IS_TRIGGER != 0
 
 
 def world_sections(shown) -> dict[str, np.ndarray]:
@@ -170,8 +189,8 @@ def test_an_order_has_one_last_word(running):
     shown, outcomes = running.world.state, running.outcomes
     closed = ring(shown.history.closed_ring, shown.history.closed)
     rejected = ring(shown.history.rejected_ring, shown.history.rejected)
-    resting = shown.orders["order"][shown.orders["state"] == codes.OrderState.RESTING]
-    taken = np.concatenate([closed["order"], rejected["order"], resting])
+    known = shown.orders["order"][shown.orders["state"] != OrderState.FREE]
+    taken = np.concatenate([closed["order"], rejected["order"], known])
     passed = outcomes[(outcomes["kind"] == Kind.FILLED) & (outcomes["code"] > Method.MARKET)]
     oids = {*taken.tolist()} | {*passed["order"].tolist()}  # these have an oid, and no order
     assert sorted(oids) == list(range(1, int(running.core.heap[0]["orders"]) + 1))
@@ -180,24 +199,49 @@ def test_an_order_has_one_last_word(running):
     assert rejected["order"].tolist() == refused["order"].tolist()
     assert rejected["status"].tolist() == refused["status"].tolist()
     assert shown.refusals[rejected["status"]].all() and not shown.refusals[closed["status"]].any()
-    told = {  # what each order came with, from whoever told of it first
-        int(row["order"]): _facts(row["placed_ms"], row["text"], codes.TIF_GTC + row["tif"], row)
-        for row in outcomes[::-1]
-        if row["kind"] in (Kind.OPENED, Kind.REFUSED, Kind.ENDED)
-    }
+    told = {}  # what each order was, from whoever told of it before it ended, or when
+    for row in outcomes:
+        order, is_new = int(row["order"]), row["kind"] in (Kind.OPENED, Kind.REFUSED, Kind.WAITING)
+        if is_new or (row["kind"] == Kind.ENDED and row["flags"] & Flag.CROSSED):
+            told[order] = row
     for word in (*closed, *rejected):
-        assert _facts(word["timestamp_ms"], word["cloid"], word["tif"], word) == told[int(word["order"])]
-        assert NAMES[word["order_type"]] == (
-            "Market" if NAMES[word["tif"]] in ("FrontendMarket", "LiquidationMarket") else "Limit"
-        )
+        row, name = told[int(word["order"])], NAMES[word["order_type"]]
+        assert _facts(word) == _facts(row)
+        assert _shown(word) == _expected(row)
+        assert name.endswith("Limit") == (row["tif"] < Tif.MARKET)
+        assert name.startswith(_purpose(row))
     filled = closed[closed["status"] == Status.FILLED]
-    assert not filled["quantity"].any() and (closed[closed["status"] != Status.FILLED]["quantity"] > 0).all()
+    assert not filled["quantity"].any()
+    empty = closed[(closed["status"] != Status.FILLED) & (closed["quantity"] == 0)]
+    assert (empty["flags"] & Flag.POSITION_TPSL != 0).all(), "all of a position, however large"
 
 
-def _facts(placed_ms, cloid, tif, row):
+def _facts(row):
     names = ("price", "original", "account", "market", "side")
-    flags = int(row["flags"]) & (Flag.REDUCE_ONLY | Flag.HAS_CLOID)
-    return (int(placed_ms), bytes(cloid), int(tif), flags, *(int(row[name]) for name in names))
+    flags = int(row["flags"]) & (Flag.REDUCE_ONLY | Flag.HAS_CLOID | Flag.POSITION_TPSL)
+    text = row["cloid"] if "cloid" in row.dtype.names else row["text"]
+    return (bytes(text), flags, *(int(row[name]) for name in names))
+
+
+def _shown(word):
+    is_trigger = int(word["flags"]) & Flag.IS_TRIGGER
+    names = ("timestamp_ms", "tif", "condition", "trigger_price")
+    return (is_trigger, *(int(word[name]) for name in names))
+
+
+def _expected(row):
+    """What must be shown of an outcome's order, whether it is a trigger order or not."""
+    if row["done"] == Condition.NONE:
+        return 0, int(row["placed_ms"]), codes.TIF_GTC + int(row["tif"]), Condition.NONE, 0
+    if row["flags"] & Flag.IS_TRIGGER:
+        return Flag.IS_TRIGGER, int(row["placed_ms"]), 0, int(row["done"]), int(row["start"])
+    return 0, int(row["time_ns"]) // 1_000_000, codes.TIF_GTC, Condition.TRIGGERED, 0
+
+
+def _purpose(row):
+    if row["done"] == Condition.NONE:
+        return ("Market", "Limit")
+    return "Stop" if (row["side"] == Side.BUY) == (row["done"] == Condition.ABOVE) else "Take Profit"
 
 
 def test_statuses_alone_tell_what_is_open(running):
@@ -210,8 +254,8 @@ def test_statuses_alone_tell_what_is_open(running):
             else:
                 open_orders.pop(int(event["order"]), None)
     orders = running.world.state.orders
-    resting = orders[orders["state"] == codes.OrderState.RESTING]
-    assert open_orders == dict(resting[["order", "account"]].tolist())
+    known = orders[orders["state"] != OrderState.FREE]
+    assert open_orders == dict(known[["order", "account"]].tolist())
 
 
 def test_each_account_finds_its_own_history(running):
@@ -393,6 +437,179 @@ def test_a_trade_is_told_from_both_sides():
     assert (one["hash"] == other["hash"]).all() and one["twap"] == -1
     assert bytes(one["hash"])[8:] == (2).to_bytes(8, "big") + (5).to_bytes(8, "big") + bytes(8)
     assert made.published(shown.state, 0) == ([(10_000, 2, 1)], [])
+
+
+STOP = {  # Bob sells when the mark is at 9,500 or lower
+    "account": 1, "market": 0, "side": Side.SELL, "price": 9_000, "quantity": 5, "original": 5,
+    "start": 9_500, "done": Condition.BELOW, "placed_ms": 77, "tif": Tif.GTC, "text": b"mine",
+    "flags": Flag.REDUCE_ONLY | Flag.HAS_CLOID | Flag.IS_TRIGGER,
+}  # fmt: skip
+FIRED = STOP | {"flags": Flag.REDUCE_ONLY | Flag.HAS_CLOID}
+
+
+def orders_of(shown, account):
+    rows = shown.state.rows
+    return [
+        rows.orders[slot]
+        for slot in chain(rows.orders, rows.accounts[account]["first_order"], "account_next")
+    ]
+
+
+def trigger_facts(row):
+    """What a trigger order shows of itself that others do not."""
+    type_and_tif = NAMES[row["order_type"]], NAMES[row["tif"]]
+    numbers = (int(row[name]) for name in ("condition", "trigger_price", "timestamp_ms"))
+    return *type_and_tif, bool(row["flags"] & Flag.IS_TRIGGER), *numbers
+
+
+def test_a_trigger_order_waits_beside_the_book():
+    shown = world.allocate(world.capacity_for(TINY, KEPT, names=128, events=64))
+    show(shown, *start(), block(1))
+    read = int(shown.state.work.event_ring[0]["tail"])
+    publications = int(shown.state.work.book_heads[0]["latest"])
+    show(shown, outcome(Kind.WAITING, order=7, amount=4, code=1, **STOP))
+    assert shown.state.accounts[1]["sequence"] % 2 == 1 and shown.state.markets[0]["sequence"] % 2 == 0
+    show(shown, block(2))
+    (order,) = orders_of(shown, 1)
+    waits = ("Stop Limit", "", True, Condition.BELOW, 9_500, 77)
+    assert trigger_facts(order) == waits
+    assert (order["state"], order["order"], order["group"]) == (OrderState.UNTRIGGERED, 7, 4)
+    assert (order["price"], order["quantity"], order["original"]) == (9_000, 5, 5)
+    assert bytes(order["cloid"]).startswith(b"mine") and order["flags"] & Flag.REDUCE_ONLY
+    told = made.told(shown.state, read)
+    assert made.kinds(told) == ["STATUS", "BLOCK"] and told[0]["status"] == Status.OPEN
+    assert trigger_facts(told[0]) == waits
+    assert made.published(shown.state, 0) == ([], [])
+    assert shown.state.work.book_heads[0]["latest"] == publications, "nothing of the book has changed"
+    verify.verify(shown.state)
+
+
+@pytest.mark.parametrize(
+    ("side", "condition", "tif", "text"),
+    [
+        (Side.BUY, Condition.ABOVE, Tif.MARKET, "Stop Market"),
+        (Side.SELL, Condition.BELOW, Tif.MARKET, "Stop Market"),
+        (Side.SELL, Condition.BELOW, Tif.GTC, "Stop Limit"),
+        (Side.BUY, Condition.BELOW, Tif.MARKET, "Take Profit Market"),
+        (Side.SELL, Condition.ABOVE, Tif.MARKET, "Take Profit Market"),
+        (Side.SELL, Condition.ABOVE, Tif.GTC, "Take Profit Limit"),
+        (Side.BUY, Condition.NONE, Tif.MARKET, "Market"),
+        (Side.BUY, Condition.NONE, Tif.ALO, "Limit"),
+    ],
+)
+def test_what_an_order_is_called(side, condition, tif, text):
+    shown = world.allocate(world.capacity_for(TINY, KEPT, names=128))
+    named = STOP | {"side": side, "done": condition, "tif": tif}
+    show(shown, *start(), outcome(Kind.REFUSED, order=7, status=Status.REJECTED, **named), block(1))
+    assert NAMES[shown.state.history.rejected[0]["order_type"]] == text
+
+
+def test_a_trigger_order_that_ends_before_it_fires_was_never_on_a_book():
+    shown = world.allocate(world.capacity_for(TINY, KEPT, names=128, events=64))
+    show(shown, *start(), outcome(Kind.WAITING, order=7, **STOP), block(1))
+    read = int(shown.state.work.event_ring[0]["tail"])
+    sibling = NAMES.index("siblingFilledCanceled")
+    show(shown, outcome(Kind.ENDED, order=7, status=sibling, **STOP), block(2))
+    told, closed = made.told(shown.state, read), shown.state.history.closed[0]
+    assert made.kinds(told) == ["STATUS", "BLOCK"]
+    for word in told[0], closed:
+        assert (word["order"], word["status"], word["quantity"]) == (7, sibling, 5)
+        assert trigger_facts(word) == ("Stop Limit", "", True, Condition.BELOW, 9_500, 77)
+    assert orders_of(shown, 1) == [] and shown.state.status[0]["order_count"] == 0
+    assert shown.state.heap[0]["unknown"] == 0 and shown.state.history.closed_ring[0]["tail"] == 1
+    verify.verify(shown.state)
+
+
+def test_a_trigger_order_that_fires_rests_as_a_new_one():
+    shown = world.allocate(world.capacity_for(TINY, KEPT, names=128, events=64))
+    show(shown, *start(), outcome(Kind.WAITING, order=7, **STOP), block(1))
+    read = int(shown.state.work.event_ring[0]["tail"])
+    show(shown, *(outcome(kind, order=7, **FIRED) for kind in (Kind.TRIGGERED, Kind.OPENED)), block(2))
+    told = made.told(shown.state, read)
+    assert made.kinds(told) == ["STATUS", "STATUS", "NEW", "BLOCK"]
+    assert [int(event["status"]) for event in told[:2]] == [Status.TRIGGERED, Status.OPEN]
+    (order,) = orders_of(shown, 1)
+    for word in (*told[:3], order):
+        assert trigger_facts(word) == ("Stop Limit", "Gtc", False, Condition.TRIGGERED, 0, 1_000)
+    assert order["state"] == OrderState.RESTING and made.published(shown.state, 0) == ([], [(9_000, 5, 1)])
+    assert shown.state.history.closed_ring[0]["tail"] == 0, "it has not ended"
+    verify.verify(shown.state)
+    read = int(shown.state.work.event_ring[0]["tail"])
+    show(shown, outcome(Kind.ENDED, order=7, status=Status.CANCELED, **FIRED), block(3))
+    assert made.kinds(made.told(shown.state, read)) == ["STATUS", "REMOVE", "BLOCK"]
+    assert trigger_facts(shown.state.history.closed[0]) == trigger_facts(told[0])
+    assert made.published(shown.state, 0) == ([], [])
+
+
+def test_a_trigger_order_that_fires_is_filled_at_once():
+    """As large as the position is then, and told as triggered, whatever its flags say."""
+    shown = world.allocate(world.capacity_for(TINY, KEPT, names=128, events=64))
+    market = STOP | {
+        "tif": Tif.MARKET,
+        "flags": STOP["flags"] | Flag.POSITION_TPSL,
+        "quantity": 0,
+        "original": 0,
+    }
+    show(shown, *start(), opened(1), outcome(Kind.WAITING, order=7, **market), block(1))
+    read = int(shown.state.work.event_ring[0]["tail"])
+    (order,) = orders_of(shown, 1)
+    assert order["flags"] & Flag.POSITION_TPSL and order["quantity"] == 0
+    market |= {"original": 5, "quantity": 5}
+    fired = outcome(Kind.TRIGGERED, order=7, **market)
+    fill = {"market": 0, "price": 10_000, "quantity": 5, "trade": 77}
+    maker = outcome(Kind.FILLED, order=1, account=0, done=1, start=0, **fill)
+    taker = outcome(
+        Kind.FILLED, order=7, account=1, done=1, start=5, side=Side.SELL, flags=Flag.CROSSED, **fill
+    )
+    flags = (market["flags"] & ~Flag.IS_TRIGGER) | Flag.CROSSED
+    last = outcome(Kind.ENDED, order=7, status=Status.FILLED, **market | {"quantity": 0, "flags": flags})
+    show(shown, fired, maker, taker, last, block(2))
+    told = made.told(shown.state, read)
+    assert made.kinds(told) == ["STATUS", "FILL", "STATUS", "REMOVE", "FILL", "TRADE", "STATUS", "BLOCK"]
+    assert [int(event["status"]) for event in (told[0], told[6])] == [Status.TRIGGERED, Status.FILLED]
+    closed = shown.state.history.closed[1]
+    for word in told[0], told[6], closed:
+        assert trigger_facts(word) == ("Stop Market", "Gtc", False, Condition.TRIGGERED, 0, 1_000)
+        assert word["flags"] & Flag.POSITION_TPSL and word["original"] == 5
+    assert (told[0]["quantity"], closed["quantity"], closed["order"]) == (5, 0, 7)
+    assert not shown.state.history.fills[1]["flags"] & (Flag.IS_TRIGGER | Flag.POSITION_TPSL)
+    assert shown.state.status[0]["order_count"] == 0
+    verify.verify(shown.state)
+
+
+def test_a_parent_and_its_children_share_a_group():
+    shown = world.allocate(world.capacity_for(TINY, KEPT, names=128))
+    child = STOP | {"account": 0, "amount": 3, "code": 1}
+    children = [outcome(Kind.WAITING, order=oid, **child) for oid in (4, 5)]
+    show(shown, *start(), opened(2), opened(3, amount=3), *children, block(1))
+    assert [(order["order"], order["group"]) for order in orders_of(shown, 0)] == [
+        (2, 0),
+        (3, 3),
+        (4, 3),
+        (5, 3),
+    ]
+    replaced = outcome(Kind.ENDED, order=3, account=0, market=0, amount=3, status=Status.CANCELED)
+    show(shown, replaced, opened(9, amount=3, price=10_001), block(2))
+    assert [(order["order"], order["group"]) for order in orders_of(shown, 0)] == [
+        (2, 0),
+        (4, 3),
+        (5, 3),
+        (9, 3),
+    ]
+    show(
+        shown, outcome(Kind.ENDED, order=9, account=0, market=0, status=Status.CANCELED), opened(10), block(3)
+    )
+    assert orders_of(shown, 0)[-1]["group"] == 0, "of the one before in its slot, nothing is left"
+
+
+def test_a_trigger_order_without_room_leaves_no_book_in_doubt():
+    shown = world.allocate(world.capacity_for(TINY, KEPT, names=128, orders=1))
+    waiting = [outcome(Kind.WAITING, order=oid, **STOP) for oid in (7, 8)]
+    show(shown, *start(), *waiting, outcome(Kind.TRIGGERED, order=8, **FIRED), block(1))
+    heap = shown.state.heap[0]
+    assert (heap["full"], heap["unknown"], shown.state.markets[0]["stale"]) == (1, 1, codes.Stale.FRESH)
+    assert [order["order"] for order in orders_of(shown, 1)] == [7]
+    verify.verify(shown.state)
 
 
 def test_agents_are_listed_while_they_are_live():
