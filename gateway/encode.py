@@ -2,7 +2,8 @@
 
 Every kernel that begins with `write_` writes elements joined by commas into out[at:] and returns the end;
 what stands around them (the channel, the brackets) is the caller's. One element takes at most
-ELEMENT_BYTES_MAX, for which the caller makes room. The order of the keys is that of the peers, byte for byte.
+ELEMENT_BYTES_MAX, an order's children not counted, for which the caller makes room. The order of the keys is
+that of the peers, byte for byte.
 
 out      u1[]
 markets  MARKET[] and names NAME[], as the engine publishes them: rows that were named once never change
@@ -21,7 +22,7 @@ from gateway.numbers import (
     put_quoted,
 )
 from shm import layout, seqlock, units
-from shm.codes import NONE_NAME, Condition, EventKind, Flag, Side
+from shm.codes import NONE_NAME, Condition, EventKind, Flag, OrderState, Side
 from shm.constants import BOOK_SLOTS, PLACES, READ_TRIES
 from shm.kernel import entry, inner
 
@@ -29,6 +30,7 @@ ELEMENT_BYTES_MAX = (
     1536  # the longest is a fill: its keys, three names of 2 x 48, a coin of 2 x 32, 12 numbers
 )
 MID_BYTES_MAX = 96  # a coin of 2 x 32, a decimal, punctuation
+CHILDREN_MAX = 2  # of an order: its stop and its take profit
 END = -1
 
 BASIC, FRONTEND, L4 = 0, 1, 2  # forms of an order
@@ -44,7 +46,7 @@ _COIN, _NEXT_COIN = literal('{"coin":'), literal(',"coin":')
 _SIDE, _LIMIT_PX, _SZ = literal(',"side":'), literal(',"limitPx":'), literal(',"sz":')
 _OID, _TIMESTAMP = literal(',"oid":'), literal(',"timestamp":')
 _CONDITION, _IS_TRIGGER = literal(',"triggerCondition":'), literal(',"isTrigger":')
-_TRIGGER_PX, _CHILDREN = literal(',"triggerPx":'), literal(',"children":[]')
+_TRIGGER_PX, _CHILDREN, _CHILDREN_END = literal(',"triggerPx":'), literal(',"children":['), literal("]")
 _TPSL, _REDUCE_ONLY = literal(',"isPositionTpsl":'), literal(',"reduceOnly":')
 _ORDER_TYPE, _ORIG_SZ = literal(',"orderType":'), literal(',"origSz":')
 _TIF, _CLOID = literal(',"tif":'), literal(',"cloid":')
@@ -154,12 +156,45 @@ def put_basic(out, at, order, market):
 
 @inner
 def put_frontend(out, at, order, market, names):
-    """Write a FrontendOrder. Its children are not known here: each is an order of its own."""
+    """Write a FrontendOrder that has no children, or of which they are not known here."""
+    return _put_from_children(out, _put_to_children(out, at, order, market), order, market, names)
+
+
+@inner
+def _put_to_children(out, at, order, market):
+    """Write a FrontendOrder up to its children."""
     at = _put_terms(out, put(out, at, _COIN), order, market, True)
     at = _put_trigger(out, at, order, market.price_places)
-    at = _put_kind(out, put(out, at, _CHILDREN), order, names)
+    return put(out, at, _CHILDREN)
+
+
+@inner
+def _put_from_children(out, at, order, market, names):
+    """Write what follows a FrontendOrder's children."""
+    at = _put_kind(out, put(out, at, _CHILDREN_END), order, names)
     at = put_decimal(out, put(out, at, _ORIG_SZ), order.original, market.quantity_places, True)
     return _put_end(out, at, order, names)
+
+
+@inner
+def _put_children(out, at, orders, parent, markets, names):
+    """Write the orders that wait for orders[parent] to be filled: they mostly stand right behind it."""
+    count, children = len(orders), 0
+    for step in range(1, count):
+        order = orders[(parent + step) % count]
+        if order.group == orders[parent].group and order.flags & Flag.IS_TRIGGER != 0:
+            at = put(out, at, _COMMA) if children > 0 else at
+            at = put_frontend(out, at, order, markets[order.market], names)
+            children += 1
+            if children == CHILDREN_MAX:
+                break
+    return at
+
+
+@inner
+def _is_parent(order):
+    """Whether an order is on the book, and may have children that are not."""
+    return order.group != 0 and order.state == OrderState.RESTING and order.condition == Condition.NONE
 
 
 @inner
@@ -174,17 +209,23 @@ def _put_l4_rest(out, at, order, market, names, point):
 def write_orders(out, at, orders, start, end, markets, names, accounts, form):
     """Write orders[start:end] in a form (BASIC, FRONTEND, L4) until `out` is nearly full.
 
+    Of FRONTEND orders, a parent's children are among `orders`, where each of them stands for itself as well.
     Returns (end of the text, the first order that was not written).
     """
     for i in range(start, end):
-        if at + ELEMENT_BYTES_MAX > len(out):
+        order = orders[i]
+        has_children = form == FRONTEND and _is_parent(order)
+        elements = 1 + CHILDREN_MAX if has_children else 1
+        if at + elements * ELEMENT_BYTES_MAX > len(out):
             return at, i
         if i > 0:
             at = put(out, at, _COMMA)
-        order = orders[i]
         market = markets[order.market]
         if form == BASIC:
             at = put_basic(out, at, order, market)
+        elif has_children:
+            at = _put_children(out, _put_to_children(out, at, order, market), orders, i, markets, names)
+            at = _put_from_children(out, at, order, market, names)
         elif form == FRONTEND:
             at = put_frontend(out, at, order, market, names)
         else:

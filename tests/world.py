@@ -173,7 +173,7 @@ class World:
         row = self.arrays["orders"][o["slot"] : o["slot"] + 1]
         for field in (
             "order", "price", "quantity", "original", "trigger_price", "timestamp_ms", "cloid", "market",
-            "account", "state", "side", "condition", "flags", "tif", "order_type",
+            "account", "state", "side", "condition", "flags", "tif", "order_type", "group",
         ):  # fmt: skip
             row[field] = o[field]
 
@@ -238,14 +238,14 @@ class Block:
         if status not in ("open", "triggered"):
             self.ended.append((event, codes.is_refusal(status)))
 
-    def open(self, coin, user, side, px, sz, oid, state=RESTING, told=True, **more):
+    def open(self, coin, user, side, px, sz, oid, state=RESTING, told=True, group=0, **more):
         """A new order: its status `open`, and, unless it waits for a trigger, its NEW."""
         facts = self._facts(coin, user, side, px, sz, oid, **more)
         if told:
             self._event(codes.EventKind.STATUS, address=raw(user), status=codes.Status.OPEN, **facts)
         if state == RESTING:
             self._event(codes.EventKind.NEW, address=raw(user), **facts)
-        self.added.append(facts | {"state": state, "slot": self.world.slots.pop()})
+        self.added.append(facts | {"state": state, "group": group, "slot": self.world.slots.pop()})
         self.markets.add(facts["market"])
         self.accounts.add(facts["account"])
 
@@ -269,7 +269,7 @@ class Block:
 
     def remove(self, oid, status="canceled"):
         order = self.world.orders[oid]
-        fields = {k: v for k, v in order.items() if k not in ("slot", "state")}
+        fields = {k: v for k, v in order.items() if k not in ("slot", "state", "group")}
         address = self.world.arrays["accounts"]["address"][order["account"]]
         event = self._event(codes.EventKind.STATUS, address=address, status=self.world.name(status), **fields)
         self.ended.append((event, False))

@@ -67,6 +67,77 @@ def test_a_frontend_order(world):
     assert orders(world, 9, encode.FRONTEND) == compact(told)
 
 
+STOP = {
+    "state": codes.OrderState.UNTRIGGERED, "trigger_px": "95", "condition": codes.Condition.BELOW,
+    "flags": codes.Flag.IS_TRIGGER | codes.Flag.REDUCE_ONLY, "order_type": "Stop Market", "tif": "",
+}  # fmt: skip
+
+
+def listed(world, oids, room=1 << 16):
+    """These orders of a world as an account's FRONTEND list, and in how many parts it was written."""
+    arrays = world.reader().arrays
+    rows, parts, at = arrays["orders"][[world.orders[oid]["slot"] for oid in oids]], [], 0
+    out = np.zeros(room, np.uint8)
+    while at < len(rows):
+        end, at = encode.write_orders(
+            out,
+            0,
+            rows,
+            at,
+            len(rows),
+            arrays["markets"],
+            arrays["names"],
+            arrays["accounts"],
+            encode.FRONTEND,
+        )
+        assert end <= room
+        parts.append(out[:end].tobytes())
+    return json.loads(b"[" + b"".join(parts) + b"]"), len(parts)
+
+
+def test_the_children_of_an_order_stand_in_it_and_for_themselves():
+    world = World()
+    with world.block() as block:
+        block.open("BTC", ALICE, "B", "100", "1", 1)
+        block.open("BTC", ALICE, "B", "99", "1", 2, group=2)
+        block.open("BTC", ALICE, "A", "90", "1", 3, group=2, **STOP)
+        block.open("BTC", ALICE, "A", "110", "1", 4, group=2, **STOP | {"order_type": "Take Profit Limit"})
+        block.open("BTC", ALICE, "A", "90", "1", 5, **STOP)
+        block.open("BTC", ALICE, "A", "90", "1", 6, group=7, **STOP)
+        block.open("BTC", ALICE, "B", "98", "1", 8, group=7)
+        block.open("BTC", ALICE, "A", "90", "1", 9, group=10, **STOP)
+        block.open("BTC", ALICE, "A", "97", "1", 11, group=10, condition=codes.Condition.TRIGGERED)
+    orders, _ = listed(world, [1, 2, 3, 4, 5, 6, 8, 9, 11])
+    of = {order["oid"]: [child["oid"] for child in order["children"]] for order in orders}
+    assert of == {1: [], 2: [3, 4], 3: [], 4: [], 5: [], 6: [], 8: [6], 9: [], 11: []}
+    by_oid = {order["oid"]: order for order in orders}
+    for parent in by_oid.values():
+        assert parent["children"] == [by_oid[child["oid"]] for child in parent["children"]]
+    assert list(by_oid[2]) == list(by_oid[1]), "the same keys in the same order"
+
+
+def test_a_parent_is_written_with_its_children_or_in_the_next_part():
+    world, oids = World(), range(1, 31)
+    with world.block() as block:
+        for oid in oids:
+            kind = {} if oid % 3 == 1 else STOP
+            block.open("BTC", ALICE, "B", 100 + oid, "1", oid, group=oid - (oid - 1) % 3, **kind)
+    room = (2 + encode.CHILDREN_MAX) * encode.ELEMENT_BYTES_MAX
+    orders, parts = listed(world, oids, room)
+    assert parts > 1 and [order["oid"] for order in orders] == list(oids)
+    assert [len(order["children"]) for order in orders] == [2, 0, 0] * 10
+    assert listed(world, oids) == (orders, 1)
+
+
+def test_no_order_has_more_children_than_there_is_room_for():
+    world, oids = World(), range(1, 8)
+    with world.block() as block:
+        for oid in oids:
+            block.open("BTC", ALICE, "B", 100 + oid, "1", oid, group=1, **({} if oid == 1 else STOP))
+    (parent, *_), _ = listed(world, oids)
+    assert [child["oid"] for child in parent["children"]] == [2, 3]
+
+
 def test_an_order_of_a_snapshot_has_no_point_zero(world):
     told = {
         "user": BOB, "coin": "BTC", "side": "A", "limitPx": "101", "sz": "1.25", "oid": 8,

@@ -115,6 +115,33 @@ def test_open_orders_in_both_forms(ask):
     assert ask(type="openOrders", user=NOBODY) == []
 
 
+def test_the_children_of_an_order_are_listed_twice():
+    """And under a dex that has none of them, not at all; the shorter form knows no children."""
+    own, info = World(), Info()
+    with own.block() as block:
+        own.market("xyz:NVDA", codes.MarketKind.BUILDER, size_decimals=3)
+        block.open("BTC", ALICE, "B", "100", "1", 1, group=1)
+        stop = {
+            "state": codes.OrderState.UNTRIGGERED, "trigger_px": "95", "condition": codes.Condition.BELOW,
+            "flags": codes.Flag.IS_TRIGGER, "order_type": "Stop Market", "tif": "",
+        }  # fmt: skip
+        block.open("BTC", ALICE, "A", "90", "1", 2, cloid=CLOID, group=1, **stop)
+        block.open("xyz:NVDA", ALICE, "B", "10", "1", 3)
+    info.world = Mapped(own.reader())
+
+    def ask(**request):
+        return json.loads(info.answer(json.dumps(request | {"user": ALICE}).encode()))
+
+    parent, child = ask(type="frontendOpenOrders")
+    assert (parent["oid"], child["oid"], parent["children"]) == (1, 2, [child])
+    assert [order["children"] for order in ask(type="frontendOpenOrders", dex="xyz")] == [[]]
+    assert [order["oid"] for order in ask(type="openOrders")] == [1, 2]
+    for named in 2, CLOID:
+        assert ask(type="orderStatus", oid=named)["order"] == {
+            "order": child, "status": "open", "statusTimestamp": child["timestamp"]
+        }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("oid", "found"),
     [
