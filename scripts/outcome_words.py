@@ -12,7 +12,7 @@ import numpy as np
 from engine.exchange.records import Kind
 from engine.exchange.state import State
 from shm import units
-from shm.codes import NAMES, Command, Flag, Ledger, Oracle, Refusal, Side, Tif, Trading
+from shm.codes import NAMES, Command, Condition, Flag, Ledger, Oracle, Refusal, Side, Tif, Trading
 from shm.constants import FUNDING_PLACES, PERP_DECIMALS, USD_PLACES
 from shm.layout import NO_ACCOUNT, NO_MARKET
 
@@ -48,6 +48,7 @@ READ: dict[str, How] = {
     "price": _price,
     "price?": lambda core, row, value: _price(core, row, value) if value else None,
     "size": _size,
+    "size_or_all": lambda core, row, value: _size(core, row, value) if value else "all",
     "usd": _decimal(USD_PLACES),
     "rate": _decimal(RATE_PLACES),
     "hourly": _decimal(FUNDING_PLACES),
@@ -60,6 +61,7 @@ READ: dict[str, How] = {
     "status": lambda core, row, value: NAMES[int(value)],
     "side": _code(Side),
     "tif": _code(Tif),
+    "condition": lambda core, row, value: Condition(int(value)).name.lower() if value else None,
     "refusal": _code(Refusal),
     "ledger": _code(Ledger),
     "mode": _code(Trading),
@@ -69,7 +71,10 @@ READ: dict[str, How] = {
 # --- what each kind tells -----------------------------------------------------------------------------------
 
 _ORDER = "order order number, side side side"
-_OF_ORDER = "price price price, tif tif tif, reduce_only flags reduces, cloid text cloid"
+_OF_ORDER = (
+    "price price price, tif tif tif, reduce_only flags reduces, cloid text cloid, trigger start price?, "
+    "fires done condition, group amount some"
+)
 _HOURLY = "rate trade hourly, premium amount hourly, samples order number"
 
 _TOLD = {
@@ -82,7 +87,7 @@ _TOLD = {
     ),
     Kind.ENDED: (
         "ended",
-        f"{_ORDER}, status status status, left quantity size, of original size, {_OF_ORDER}",
+        f"{_ORDER}, status status status, left quantity size, of original size_or_all, {_OF_ORDER}",
     ),
     Kind.REFUSED: ("refused", f"{_ORDER}, why code refusal, size quantity size, {_OF_ORDER}"),
     Kind.MONEY: ("money", "why code ledger, amount amount usd, other other account"),
@@ -119,6 +124,14 @@ _TOLD = {
         "amount amount usd, rate trade hourly, size quantity size, oracle price price, hour placed_ms number",
     ),
     Kind.LIQUIDATED: ("liquidated", "value price usd, notional quantity usd, kept amount usd"),
+    Kind.WAITING: (
+        "waits",
+        f"{_ORDER}, size quantity size_or_all, of original size_or_all, for_parent code yes, {_OF_ORDER}",
+    ),
+    Kind.TRIGGERED: (
+        "triggered",
+        f"{_ORDER}, size quantity size_or_all, of original size_or_all, {_OF_ORDER}",
+    ),
 }
 WORDS = {
     kind: (what, [tuple(word.split()) for word in words.split(", ")]) for kind, (what, words) in _TOLD.items()

@@ -157,6 +157,39 @@ def test_a_user_who_was_never_seen_is_heard_from_the_first_block(world, feed):
     assert [order["order"]["oid"] for order in heard["userHistoricalOrders"]["orderHistory"]] == [9]
 
 
+def test_a_group_of_orders_is_told_wherever_orders_are(world, feed):
+    """Those that wait are no part of a book; the children of an order stand in it, and beside it."""
+    kinds = ("orderUpdates", "openOrders", "webData2", "userHistoricalOrders")
+    reader = Reader(feed, *({"type": kind, **OF_ALICE} for kind in kinds), {"type": "l4Book", "coin": "BTC"})
+    reader.take()
+    stop = {
+        "state": codes.OrderState.UNTRIGGERED, "condition": codes.Condition.BELOW, "trigger_px": "58000",
+        "flags": codes.Flag.IS_TRIGGER | codes.Flag.REDUCE_ONLY, "order_type": "Stop Market", "tif": "",
+    }  # fmt: skip
+    with world.block() as block:
+        block.open("BTC", ALICE, "B", "59000", "0.01", 11, group=11)
+        block.open("BTC", ALICE, "A", "57000", "0.01", 12, group=11, **stop)
+    feed.turn(1)
+    feed.tick(SECOND)
+    feed.turn(SECOND)
+    heard = dict(reader.take())
+    assert heard.keys() == {*kinds, "l4Book"}
+    assert [(update["order"]["oid"], update["status"]) for update in heard["orderUpdates"]] == [
+        (11, "open"),
+        (12, "open"),
+    ]
+    orders = {order["oid"]: order for order in heard["openOrders"]["orders"]}
+    assert {oid: order["children"] for oid, order in orders.items()} == {1: [], 11: [orders[12]], 12: []}
+    assert heard["webData2"]["openOrders"] == heard["openOrders"]["orders"]
+    assert heard["webData2"]["openOrders"] == asker(world)("frontendOpenOrders", **OF_ALICE)
+    assert orders[12]["triggerCondition"] == "Price below 58000" and orders[12]["tif"] is None
+    book = heard["l4Book"]["Updates"]
+    assert [diff["oid"] for diff in book["book_diffs"]] == [11]
+    assert [status["order"]["oid"] for status in book["order_statuses"]] == [11, 12]
+    newest = asker(world)("historicalOrders", **OF_ALICE)[:2]
+    assert {entry["order"]["oid"]: entry["status"] for entry in newest} == {11: "open", 12: "open"}
+
+
 def test_history_begins_with_last_words_and_goes_on_with_every_status(world, feed):
     reader = Reader(feed, {"type": "userHistoricalOrders", **OF_ALICE})
     (first,) = reader.take("userHistoricalOrders")

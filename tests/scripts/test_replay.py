@@ -14,7 +14,7 @@ from engine.journal.writer import Writer
 from scripts import cli, journal_words, outcome_words, replay
 from scripts.operator import AMOUNT_MAX
 from scripts.verify import Absent
-from shm.codes import Ack, Command
+from shm.codes import Ack, Command, Condition, Flag, Side, Tif
 from shm.layout import NO_ACCOUNT, NO_MARKET
 from tests.engine.journal.made import SMALLEST
 from tests.engine.replica.stream import RINGS
@@ -170,3 +170,29 @@ def test_every_kind_has_its_words():
         outcome["market"] = NO_MARKET if kind is Kind.LIQUIDATED else 0
         outcome["code"] = 1
         assert outcome_words.told(core, outcome)["what"] == outcome_words.WORDS[kind][0]
+
+
+def test_a_trigger_order_tells_what_it_waits_for():
+    core = allocate(ROOMY._replace(orders=8, accounts=8, agents=8))
+    core.markets["size_decimals"][0] = 2
+    outcome = core.outcomes[0]
+    facts = {"order": 7, "side": Side.SELL, "price": 90_0000, "tif": Tif.MARKET, "flags": Flag.REDUCE_ONLY}
+    facts |= {"start": 95_0000, "done": Condition.BELOW, "amount": 4, "code": 1, "account": NO_ACCOUNT}
+    for name, value in facts.items():
+        outcome[name] = value
+    said = {}
+    for kind in Kind.WAITING, Kind.TRIGGERED, Kind.ENDED:
+        outcome["kind"] = kind
+        said[kind] = {
+            name: value for name, value in outcome_words.told(core, outcome).items() if name != "market"
+        }
+    order = {"order": 7, "side": "sell", "size": "all", "of": "all", "price": "90", "tif": "market"}
+    order |= {"reduce_only": True, "trigger": "95", "fires": "below", "group": 4}
+    head = {"sequence": 0, "time": 0, "what": "waits"}
+    assert said[Kind.WAITING] == head | order | {"for_parent": True}
+    assert said[Kind.TRIGGERED] == head | order | {"what": "triggered"}
+    assert said[Kind.ENDED]["of"] == "all" and said[Kind.ENDED]["left"] == "0"
+    outcome["kind"], outcome["start"], outcome["done"], outcome["amount"] = Kind.OPENED, 0, 0, 0
+    assert not {"trigger", "fires", "group"} & outcome_words.told(core, outcome).keys(), (
+        "of an order without one"
+    )
