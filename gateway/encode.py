@@ -1,4 +1,4 @@
-"""Records of shared memory as the elements of the wire's messages: orders, statuses, diffs, fills, levels.
+"""Records of shared memory as the elements of the wire's messages: orders, statuses, diffs, trades, fills.
 
 Every kernel that begins with `write_` writes elements joined by commas into out[at:] and returns the end;
 what stands around them (the channel, the brackets) is the caller's. One element takes at most
@@ -21,22 +21,20 @@ from gateway.numbers import (
     put_iso,
     put_quoted,
 )
-from shm import layout, seqlock, units
+from shm import layout, units
 from shm.codes import NONE_NAME, Condition, EventKind, Flag, OrderState, Side
-from shm.constants import BOOK_SLOTS, PLACES, READ_TRIES
+from shm.constants import PLACES
 from shm.kernel import entry, inner
 
 ELEMENT_BYTES_MAX = (
     1536  # the longest is a fill: its keys, three names of 2 x 48, a coin of 2 x 32, 12 numbers
 )
-MID_BYTES_MAX = 96  # a coin of 2 x 32, a decimal, punctuation
 CHILDREN_MAX = 2  # of an order: its stop and its take profit
 END = -1
 
 BASIC, FRONTEND, L4 = 0, 1, 2  # forms of an order
 
 _MS = 1_000_000  # nanoseconds
-_MID_MAX = (2**63 - 1) // 10
 
 _NULL, _TRUE, _FALSE = literal("null"), literal("true"), literal("false")
 _BUY, _SELL = literal('"B"'), literal('"A"')
@@ -57,10 +55,9 @@ _USER, _USER_NULL = literal('{"user":'), literal('{"user":null')
 _TIME_FIRST, _THEN_USER = literal('{"time":'), literal(',"user":')
 _STATUS, _ORDER = literal(',"status":'), literal(',"order":')
 _ORDER_FIRST, _STATUS_TIME = literal('{"order":'), literal(',"statusTimestamp":')
-_PX, _PX_FIRST, _RAW_DIFF = literal(',"px":'), literal('{"px":'), literal(',"raw_book_diff":')
+_PX, _RAW_DIFF = literal(',"px":'), literal(',"raw_book_diff":')
 _NEW, _UPDATE = literal('{"new":{"sz":'), literal('{"update":{"origSz":')
 _NEW_SZ, _REMOVE = literal(',"newSz":'), literal('"remove"')
-_N = literal(',"n":')
 _TIME, _HASH, _TID = literal(',"time":'), literal(',"hash":'), literal(',"tid":')
 _USERS = literal(',"users":[')
 _START, _DIR, _PNL = literal(',"startPosition":'), literal(',"dir":'), literal(',"closedPnl":')
@@ -68,10 +65,6 @@ _CROSSED, _FEE = literal(',"crossed":'), literal(',"fee":')
 _LIQUIDATION, _LIQUIDATED = literal(',"liquidation":{'), literal('"liquidatedUser":')
 _MARK_PX, _METHOD = literal('"markPx":'), literal(',"method":')
 _BUILDER_FEE, _FEE_TOKEN, _TWAP = literal(',"builderFee":'), literal(',"feeToken":'), literal(',"twapId":')
-_CANDLE_START, _CANDLE_END, _CANDLE_COIN = literal('{"t":'), literal(',"T":'), literal(',"s":')
-_INTERVAL, _OPEN_PX, _CLOSE_PX = literal(',"i":'), literal(',"o":'), literal(',"c":')
-_HIGH_PX, _LOW_PX, _VOLUME = literal(',"h":'), literal(',"l":'), literal(',"v":')
-_COLON = literal(":")
 
 
 # --- orders -------------------------------------------------------------------------------------------------
@@ -419,82 +412,6 @@ def _has_bytes(raw):
     return False
 
 
-# --- candles ------------------------------------------------------------------------------------------------
-
-
-@entry
-def write_candles(out, at, candles, ends_ms, count, market, interval):
-    """Write candles[:count] (CANDLE[]) of a market (a MARKET row) as candleSnapshot tells them.
-
-    ends_ms   i8[]: the last millisecond of each
-    interval  u1[]: its name
-    """
-    for i in range(count):
-        at = put(out, at, _COMMA) if i > 0 else at
-        candle, places = candles[i], market.price_places
-        at = put_int(out, put(out, at, _CANDLE_START), candle.start_ms)
-        at = put_int(out, put(out, at, _CANDLE_END), ends_ms[i])
-        at = put_quoted(out, put(out, at, _CANDLE_COIN), market.name)
-        at = put_quoted(out, put(out, at, _INTERVAL), interval)
-        at = put_decimal(out, put(out, at, _OPEN_PX), candle.open, places, True)
-        at = put_decimal(out, put(out, at, _CLOSE_PX), candle.close, places, True)
-        at = put_decimal(out, put(out, at, _HIGH_PX), candle.high, places, True)
-        at = put_decimal(out, put(out, at, _LOW_PX), candle.low, places, True)
-        at = put_decimal(out, put(out, at, _VOLUME), candle.volume, market.quantity_places, True)
-        at = put_int(out, put(out, at, _N), candle.count)
-        at = put(out, at, _CLOSE)
-    return at
-
-
-# --- books --------------------------------------------------------------------------------------------------
-
-
-@entry
-def write_levels(out, at, levels, count, price_places, quantity_places):
-    """Write levels[:count] (BOOK_LEVEL[]) as `{"px","sz","n"}`."""
-    for i in range(count):
-        at = put(out, at, _COMMA) if i > 0 else at
-        at = put_decimal(out, put(out, at, _PX_FIRST), levels[i].price, price_places, True)
-        at = put_decimal(out, put(out, at, _SZ), levels[i].quantity, quantity_places, True)
-        at = put_int(out, put(out, at, _N), levels[i].count)
-        at = put(out, at, _CLOSE)
-    return at
-
-
-@entry
-def put_mid(out, at, book, places):
-    """Write the middle of a BOOK, else its last trade's price, quoted; return `at` when it has neither."""
-    if book.bid_count > 0 and book.ask_count > 0:
-        total = book.bids[0].price + book.asks[0].price
-        if 0 <= total <= _MID_MAX:
-            return put_decimal(out, at, total * 5, places + 1, True)
-        return put_decimal(out, at, total // 2, places, True)
-    if book.last_price > 0:
-        return put_decimal(out, at, book.last_price, places, True)
-    return at
-
-
-@entry
-def write_mids(out, at, heads, books, markets, count, wanted, book):
-    """Write `"coin":"mid"` of each of the first `count` markets that is wanted (b1[]) and has one.
-
-    book  BOOK[1], overwritten. A market whose book could not be read whole is left out.
-    """
-    begin = at
-    for m in range(count):
-        if not wanted[m]:
-            continue
-        cells = books[m * BOOK_SLOTS : (m + 1) * BOOK_SLOTS]
-        if seqlock.read_book(heads[m], cells, book, 1, READ_TRIES) <= 0:
-            continue
-        start = at
-        at = put(out, at, _COMMA) if at > begin else at
-        at = put(out, put_quoted(out, at, markets[m].name), _COLON)
-        end = put_mid(out, at, book[0], markets[m].price_places)
-        at = start if end == at else end
-    return at
-
-
 def warm() -> None:
     """Compile the entry points for memory that is mapped read-only, and for our own."""
     markets, names, accounts = (
@@ -502,8 +419,7 @@ def warm() -> None:
         np.zeros(1, layout.NAME),
         np.zeros(1, layout.ACCOUNT),
     )
-    heads, books = np.zeros(1, layout.BOOK_HEAD), np.zeros(BOOK_SLOTS, layout.BOOK)
-    for array in (markets, names, accounts, heads, books):
+    for array in (markets, names, accounts):
         array.flags.writeable = False
     out, links = np.zeros(4 * ELEMENT_BYTES_MAX, np.uint8), np.full(1, END, np.int32)
     events, wanted = np.zeros(1, layout.EVENT), np.zeros(1, np.bool_)
@@ -515,8 +431,3 @@ def warm() -> None:
     write_diffs(out, 0, events, links, 0, markets)
     write_trades(out, 0, np.zeros(1, layout.TRADE), 1, markets)
     write_fills(out, 0, np.zeros(1, layout.FILL), 1, markets, names)
-    candle, interval = np.zeros(1, layout.CANDLE), np.zeros(2, np.uint8)
-    interval.flags.writeable = False
-    write_candles(out, 0, candle, np.zeros(1, layout.WORD), 1, markets[0], interval)
-    write_levels(out, 0, np.zeros(1, layout.BOOK_LEVEL), 1, 0, 0)
-    write_mids(out, 0, heads, books, markets, 1, wanted, np.zeros(1, layout.BOOK))

@@ -29,7 +29,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import uvloop
 
-from gateway import door, encode, interest, signing
+from gateway import door, encode, interest, quotes, signing
 from gateway.application import Application
 from gateway.archive import Archive
 from gateway.exchange import Exchange, ExchangeLimits
@@ -56,7 +56,7 @@ COUNTERS = (
 )  # fmt: skip
 HISTOGRAMS = ("turn_ns",)
 
-WARM = (broadcast, seqlock, spsc, rows, wait, stats, region, encode, interest, door)
+WARM = (broadcast, seqlock, spsc, rows, wait, stats, region, encode, quotes, interest, door)
 
 
 class Settings(msgspec.Struct, frozen=True):

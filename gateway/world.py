@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from gateway import encode
+from gateway import encode, quotes
 from gateway.encode import ELEMENT_BYTES_MAX
 from gateway.errors import NotNow
 from shm import layout, rows, seqlock
@@ -210,13 +210,13 @@ class World:
         row = self.arrays["markets"][market]
         out = self._room(len(levels))
         places = int(row["price_places"]), int(row["quantity_places"])
-        return self._text(encode.write_levels(out, 0, levels, len(levels), *places))
+        return self._text(quotes.write_levels(out, 0, levels, len(levels), *places))
 
     def mids_json(self, wanted: Array) -> bytes:
         """`"coin":"mid"` of every wanted market, joined by commas."""
         arrays = self.arrays
         return self._text(
-            encode.write_mids(
+            quotes.write_mids(
                 self._room(len(wanted)), 0, arrays["book_heads"], arrays["books"], arrays["markets"],
                 len(wanted), wanted, self._book,
             )
@@ -343,7 +343,7 @@ class World:
         """Candles (CANDLE[]) of a market and interval, joined by commas. ends_ms: the last of each."""
         row, name = self.arrays["markets"][market], np.frombuffer(interval.encode(), np.uint8)
         out = self._room(len(candles))
-        return self._text(encode.write_candles(out, 0, candles, ends_ms, len(candles), row, name))
+        return self._text(quotes.write_candles(out, 0, candles, ends_ms, len(candles), row, name))
 
     # events
 

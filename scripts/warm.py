@@ -35,6 +35,7 @@ MODULES = [
     "engine.exchange.snapshot",
     "engine.journal.runner",
     "engine.journal.record",
+    "gateway.quotes",
     "gateway.interest",
     "gateway.door",
     "shm.region",

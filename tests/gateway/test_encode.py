@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gateway import encode
-from shm import codes, layout, units
+from shm import codes, layout
 from shm.constants import PLACES
 from tests import recorded
 from tests.world import ALICE, BOB, World, amount, raw
@@ -256,19 +256,3 @@ def recorded_statuses(folder, count):
             if seen[kind] <= 20:
                 lines.append(line)
     return lines[:count]
-
-
-def test_a_mid_is_exact_and_falls_back_to_the_last_trade():
-    book, out = np.zeros(1, layout.BOOK), np.zeros(64, np.uint8)
-    book["bid_count"] = book["ask_count"] = 1
-    book["bids"]["price"][0, 0], book["asks"]["price"][0, 0] = amount("2123.9"), amount("2124.0")
-    end = encode.put_mid(out, 0, book[0], PLACES)
-    assert out[:end].tobytes() == b'"2123.95"'
-    book["asks"]["price"][0, 0] = amount("2123.90000001")
-    end = encode.put_mid(out, 0, book[0], PLACES)
-    assert out[:end].tobytes() == b'"2123.900000005"'
-    book["ask_count"] = 0
-    assert encode.put_mid(out, 0, book[0], PLACES) == 0
-    book["last_price"] = units.parse_decimal(b"99", PLACES)
-    end = encode.put_mid(out, 0, book[0], PLACES)
-    assert out[:end].tobytes() == b'"99.0"'
