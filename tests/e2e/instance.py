@@ -197,7 +197,13 @@ class Exchange(Instance):
 
     def deposit(self, address: str, amount: str = "100000") -> None:
         """Give an account money, in USDC."""
-        message = {"kind": "deposit", "address": address, "amount": amount}
+        self._operate({"kind": "deposit", "address": address, "amount": amount})
+
+    def oracle(self, coin: str, price: str) -> None:
+        """Say what a market's underlying is worth. While its book has one side alone, that is its mark."""
+        self._operate({"kind": "oracle", "coin": coin, "price": price})
+
+    def _operate(self, message: dict[str, Any]) -> None:
         answer = operator.ask(self.data / operator.NAME, message)
         assert answer["ok"], answer
 

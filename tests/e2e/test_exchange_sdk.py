@@ -52,6 +52,10 @@ class Trader:
     def open(self):
         return {order["oid"]: order for order in self.info.open_orders(self.address)}
 
+    def listed(self):
+        """Its open orders as a screen shows them, with what they wait for."""
+        return {order["oid"]: order for order in self.info.frontend_open_orders(self.address)}
+
     def told(self, oid):
         """The statuses of an order that the stream has told, in order."""
         updates = [update for batch in self.ear.of("orderUpdates") for update in batch]
@@ -237,13 +241,6 @@ def test_a_batch_of_modifies_places_none_for_an_order_that_is_gone(alice):
     assert list(alice.open()) == [moved["resting"]["oid"]]
 
 
-def test_triggers_are_refused_in_plain_words(alice):
-    kind = {"trigger": {"triggerPx": 95_000, "isMarket": True, "tpsl": "sl"}}
-    (error,) = errors_of(alice.sdk.order("BTC", False, 0.01, 95_000, kind, reduce_only=True))
-    assert "Trigger orders are not supported" in error
-    assert alice.open() == {}
-
-
 def test_a_scheduled_cancel_takes_all_orders_off(alice):
     soon = alice.sdk.schedule_cancel(int(time.time() * 1000) + 1_000)
     assert "at least 5 seconds" in refusal(soon)
@@ -287,6 +284,173 @@ def test_market_orders_open_and_close(alice, bob):
     fees = float(newest["fee"]) + float(oldest["fee"])
     assert bob.cash() == pytest.approx(FUNDS - 10 - fees)
     assert bob.sdk.market_close("BTC") is None
+
+
+# --- stops and take profits ---------------------------------------------------------------------------------
+
+LTC = "LTC"  # its mark is its oracle's price: these tests leave one side of its book empty
+FIRED = {"triggerCondition": "Triggered", "isTrigger": False, "triggerPx": "0.0", "tif": "Gtc"}
+
+
+def trigger(tpsl, price, is_market=True):
+    return {"trigger": {"triggerPx": price, "isMarket": is_market, "tpsl": tpsl}}
+
+
+def asked(is_buy, size, price, kind, reduce_only=True):
+    """An order of LTC, as the SDK's bulk_orders takes it."""
+    wanted = {"coin": LTC, "is_buy": is_buy, "sz": size, "limit_px": price}
+    return wanted | {"order_type": kind, "reduce_only": reduce_only}
+
+
+def some(order, keys):
+    return {key: order[key] for key in keys}
+
+
+@pytest.fixture
+def long(market, alice, bob):
+    """Alice has bought ten LTC of Bob at 100, which is the mark."""
+    market.oracle(LTC, "100")
+    bob.rests(LTC, False, 10, 100)
+    assert "filled" in statuses(alice.sdk.order(LTC, True, 10, 100, IOC))[0]
+    return alice, bob
+
+
+def test_a_stop_and_a_take_profit_wait_beside_the_book_until_they_are_cancelled(long):
+    """The SDK's example basic_tpsl."""
+    alice, _ = long
+    (status,) = statuses(alice.sdk.order(LTC, False, 10, 80, trigger("sl", 90), reduce_only=True))
+    stop = status["resting"]["oid"]
+    cloid = Cloid.from_int(19)
+    take = alice.sdk.order(LTC, False, 10, 110, trigger("tp", 110.5, False), reduce_only=True, cloid=cloid)
+    (status,) = statuses(take)
+    take, listed = status["resting"]["oid"], alice.listed()
+    assert status["resting"]["cloid"] == cloid.to_raw() and [*listed] == [*alice.open()] == [stop, take]
+    waits = {"isTrigger": True, "tif": None, "children": [], "isPositionTpsl": False, "reduceOnly": True}
+    for oid, more in (
+        (stop, {"orderType": "Stop Market", "triggerCondition": "Price below 90", "triggerPx": "90.0"}),
+        (
+            take,
+            {"orderType": "Take Profit Limit", "triggerCondition": "Price above 110.5", "triggerPx": "110.5"},
+        ),
+    ):
+        assert some(listed[oid], waits | more) == waits | more
+        alice.hears(oid, "open")
+        assert alice.status(oid) == "open"
+    assert alice.status(cloid) == "open"
+    assert alice.info.l2_snapshot(LTC)["levels"] == [[], []]
+    assert statuses(alice.sdk.cancel(LTC, stop)) == ["success"]
+    assert statuses(alice.sdk.cancel_by_cloid(LTC, cloid)) == ["success"]
+    assert alice.open() == {}
+    for oid in stop, take:
+        alice.hears(oid, "open", "canceled")
+        assert alice.status(oid) == "canceled"
+
+
+def test_a_trigger_that_the_mark_has_passed_is_refused(long):
+    alice, _ = long
+    for kind in trigger("sl", 105), trigger("tp", 95):
+        (error,) = errors_of(alice.sdk.order(LTC, False, 10, 80, kind, reduce_only=True))
+        assert error.startswith("Invalid TP/SL price.")
+    assert alice.open() == {}
+
+
+def test_a_stop_limit_that_fires_rests_like_any_order(market, long):
+    alice, bob = long
+    (status,) = statuses(alice.sdk.order(LTC, False, 10, 94, trigger("sl", 95, False), reduce_only=True))
+    oid = status["resting"]["oid"]
+    alice.hears(oid, "open")
+    market.oracle(LTC, "95")
+    alice.hears(oid, "open", "triggered", "open")
+    order, rests = alice.listed()[oid], FIRED | {"orderType": "Stop Limit", "reduceOnly": True}
+    assert some(order, rests) == rests
+    assert alice.info.l2_snapshot(LTC)["levels"] == [[], [{"px": "94.0", "sz": "10.0", "n": 1}]]
+    assert "filled" in statuses(bob.sdk.order(LTC, True, 10, 94, IOC))[0]
+    alice.hears(oid, "open", "triggered", "open", "filled")
+    assert alice.position(LTC) is None
+
+
+def test_the_children_of_an_order_close_what_it_opens_and_one_cancels_the_other(market, alice, bob):
+    market.oracle(LTC, "100")
+    orders = [
+        asked(True, 10, 99, GTC, reduce_only=False),
+        asked(False, 10, 100, trigger("tp", 110)),
+        asked(False, 10, 80, trigger("sl", 90)),
+    ]
+    resting, *children = statuses(alice.sdk.bulk_orders(orders, grouping="normalTpsl"))
+    assert children == ["waitingForFill", "waitingForFill"]
+    parent, listed = resting["resting"]["oid"], alice.listed()
+    oids = {order["orderType"]: oid for oid, order in listed.items()}
+    take, stop = oids["Take Profit Market"], oids["Stop Market"]
+    assert [*listed] == [parent, take, stop]
+    assert listed[parent]["children"] == [listed[take], listed[stop]]
+    bob.sdk.order(LTC, False, 10, 99, IOC)
+    alice.hears(parent, "open", "filled")
+    assert [*alice.listed()] == [take, stop] and alice.position(LTC)["szi"] == "10.0"
+    bob.rests(LTC, True, 10, 108)
+    market.oracle(LTC, "110")
+    alice.hears(take, "open", "triggered", "filled")
+    alice.hears(stop, "open", "siblingFilledCanceled")
+    assert alice.open() == {} and alice.position(LTC) is None
+    fill = alice.info.user_fills(alice.address)[0]
+    assert some(fill, ("oid", "px", "sz", "dir", "crossed")) == {
+        "oid": take,
+        "px": "108.0",
+        "sz": "10.0",
+        "dir": "Close Long",
+        "crossed": True,
+    }
+    until(lambda: fill in alice.fills_told(), "the fill on the stream")
+    history = alice.info.post("/info", {"type": "historicalOrders", "user": alice.address})
+    last = {entry["order"]["oid"]: entry for entry in history}
+    assert {oid: entry["status"] for oid, entry in last.items()} == {
+        parent: "filled",
+        take: "filled",
+        stop: "siblingFilledCanceled",
+    }
+    told = FIRED | {"orderType": "Take Profit Market", "sz": "0.0", "origSz": "10.0"}
+    assert some(last[take]["order"], told) == told
+
+
+def test_children_end_with_a_parent_that_is_cancelled(market, alice):
+    market.oracle(LTC, "100")
+    orders = [asked(True, 10, 99, GTC, reduce_only=False), asked(False, 10, 80, trigger("sl", 90))]
+    resting, child = statuses(alice.sdk.bulk_orders(orders, grouping="normalTpsl"))
+    assert child == "waitingForFill"
+    parent, stop = alice.listed()
+    assert parent == resting["resting"]["oid"]
+    assert statuses(alice.sdk.cancel(LTC, parent)) == ["success"]
+    alice.hears(parent, "open", "canceled")
+    alice.hears(stop, "open", "canceled")
+    assert alice.open() == {}
+
+
+def test_a_stop_of_a_position_closes_all_of_it_however_large(market, long):
+    alice, bob = long
+    stop = asked(False, 0, 80, trigger("sl", 90))
+    assert statuses(alice.sdk.bulk_orders([stop], grouping="positionTpsl")) == ["waitingForTrigger"]
+    ((oid, order),) = alice.listed().items()
+    waits = {"isPositionTpsl": True, "isTrigger": True, "orderType": "Stop Market", "sz": "0.0"}
+    assert some(order, waits) == waits
+    bob.rests(LTC, False, 5, 100)
+    assert "filled" in statuses(alice.sdk.order(LTC, True, 5, 100, IOC))[0]
+    assert alice.position(LTC)["szi"] == "15.0"
+    bob.rests(LTC, True, 15, 88)
+    market.oracle(LTC, "90")
+    alice.hears(oid, "open", "triggered", "filled")
+    assert alice.position(LTC) is None
+    fill = alice.info.user_fills(alice.address)[0]
+    assert some(fill, ("oid", "px", "sz")) == {"oid": oid, "px": "88.0", "sz": "15.0"}
+
+
+def test_a_stop_of_a_position_ends_with_it(long):
+    alice, bob = long
+    stop = asked(False, 0, 80, trigger("sl", 90))
+    assert statuses(alice.sdk.bulk_orders([stop], grouping="positionTpsl")) == ["waitingForTrigger"]
+    (oid,) = alice.listed()
+    bob.rests(LTC, True, 10, 99)
+    assert "filled" in statuses(alice.sdk.order(LTC, False, 10, 99, IOC))[0]
+    alice.hears(oid, "open", "reduceOnlyCanceled")
+    assert alice.open() == {}
 
 
 # --- money and margin ---------------------------------------------------------------------------------------
