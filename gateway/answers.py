@@ -20,7 +20,7 @@ _STATUSES = b'{"status":"ok","response":{"type":"%b","data":{"statuses":[%b]}}}'
 _CREATED = b'{"status":"ok","response":{"type":"createSubAccount","data":"%b"}}'
 _LOGGED_IN = b'{"status":"ok","user":"%b","validUntil":%d}'
 _SUCCESS = b'"success"'
-_WAITS = {  # of a trigger order that belongs to another order or to a position
+_WAITS: dict[int, bytes] = {  # of a trigger order that belongs to another order or to a position
     Outcome.WAITS_FOR_FILL: b'"waitingForFill"',
     Outcome.WAITS_FOR_TRIGGER: b'"waitingForTrigger"',
 }
@@ -85,7 +85,7 @@ def _order(asked: Asked, place: int, order: actions.Order, acks: Iterator[Ack]) 
     ack = next(acks)
     if ack.outcome == Outcome.REFUSED:
         return _error(_words(asked, ack.code, ack))
-    waits = _WAITS.get(Outcome(ack.outcome))
+    waits = _WAITS.get(ack.outcome)
     if waits is not None:
         return waits
     cloid = b"" if order.cloid is None else b',"cloid":"%b"' % order.cloid.encode()

@@ -172,10 +172,11 @@ def _put_from_children(out, at, order, market, names):
 @inner
 def _put_children(out, at, orders, parent, markets, names):
     """Write the orders that wait for orders[parent] to be filled: they mostly stand right behind it."""
-    count, children = len(orders), 0
-    for step in range(1, count):
-        order = orders[(parent + step) % count]
-        if order.group == orders[parent].group and order.flags & Flag.IS_TRIGGER != 0:
+    group, children = orders[parent].group, 0
+    for step in range(1, len(orders)):
+        i = parent + step
+        order = orders[i if i < len(orders) else i - len(orders)]
+        if order.group == group and order.flags & Flag.IS_TRIGGER != 0:
             at = put(out, at, _COMMA) if children > 0 else at
             at = put_frontend(out, at, order, markets[order.market], names)
             children += 1

@@ -129,6 +129,33 @@ def test_a_parent_is_written_with_its_children_or_in_the_next_part():
     assert listed(world, oids) == (orders, 1)
 
 
+def test_the_longest_parent_is_written_where_its_longest_children_fit():
+    markets, names, accounts = (
+        np.zeros(1, layout.MARKET),
+        np.zeros(2, layout.NAME),
+        np.zeros(1, layout.ACCOUNT),
+    )
+    markets["name"], names["text"] = ord("\\"), ord('"')
+    markets["price_places"] = markets["quantity_places"] = PLACES
+    orders = np.zeros(1 + encode.CHILDREN_MAX, layout.ORDER)
+    for field in ("order", "price", "quantity", "original", "trigger_price", "timestamp_ms"):
+        orders[field] = -(2**63) + 1
+    orders["group"], orders["tif"], orders["order_type"], orders["flags"] = 1, 1, 1, 255
+    orders["state"], orders["condition"] = codes.OrderState.UNTRIGGERED, codes.Condition.ABOVE
+    orders["state"][0], orders["condition"][0] = codes.OrderState.RESTING, codes.Condition.NONE
+    memory = np.zeros(8 * encode.ELEMENT_BYTES_MAX, np.uint8)
+
+    def written(elements):
+        room = memory[: elements * encode.ELEMENT_BYTES_MAX]
+        return encode.write_orders(room, 0, orders, 0, len(orders), markets, names, accounts, encode.FRONTEND)
+
+    assert written(1) == written(encode.CHILDREN_MAX) == (0, 0) and not memory.any()
+    end, at = written(1 + encode.CHILDREN_MAX)
+    assert at > 0 and encode.ELEMENT_BYTES_MAX < end <= (1 + encode.CHILDREN_MAX) * encode.ELEMENT_BYTES_MAX
+    (parent, *_) = json.loads(b"[" + memory[:end].tobytes() + b"]")
+    assert len(parent["children"]) == encode.CHILDREN_MAX
+
+
 def test_no_order_has_more_children_than_there_is_room_for():
     world, oids = World(), range(1, 8)
     with world.block() as block:
