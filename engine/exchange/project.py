@@ -409,6 +409,7 @@ def _on_rate(world, outcome):
     rate.rate, rate.premium, rate.price = outcome.trade, outcome.amount, outcome.price
     rate.samples = outcome.order
     contract.rate_count += 1
+    contract.samples = 0  # of the hour that begins
 
 
 def warm() -> None:
