@@ -24,8 +24,11 @@ RINGS = {  # what has happened: the header of each ring, and its slots
     "closed_ring": "closed",
     "rejected_ring": "rejected",
     "ledger_ring": "ledger",
+    "twap_ring": "twaps",
 }
-EXCHANGE_TABLES = ("contracts", "funds", "positions", "agents", "candle_heads", "candles", "rates")
+EXCHANGE_TABLES = (
+    "contracts", "funds", "positions", "agents", "candle_heads", "candles", "rates", "running_twaps",
+)  # fmt: skip
 
 HEAP = layout.record(
     ("free_orders", "i8"),  # slots on the stack of free slots
@@ -69,6 +72,8 @@ class Capacity(NamedTuple):
     candle_heads: int = 1
     candles: int = 1
     rates: int = 1
+    twaps: int = 1
+    running_twaps: int = 1
 
 
 TINY = Capacity(4, 4, 4, 64, 64, 8, 8, 8, 8, 8, 8)  # enough to compile the kernels with

@@ -1,6 +1,6 @@
 """Reads of what an exchange of our own keeps for its accounts and markets. Bounded, never torn.
 
-The rows of an account (FUNDS, POSITION, AGENT) are read under its bracket, those of a market (CONTRACT,
+The rows of an account (FUNDS, POSITION, AGENT, TWAP) are read under its bracket, those of a market (CONTRACT,
 CANDLE) under the market's, as in `rows`: nothing that was read in between is believed before the second look,
 no link is followed before it is known to lie inside its table, and no walk is longer than its output.
 
@@ -148,6 +148,41 @@ def read_ledger(funds, ring, slots, account, out):
     return len(out)
 
 
+@entry
+def read_running_twaps(accounts, funds, running, account, out, tries):
+    """Copy an account's TWAPs that run into `out`, newest first; return how many, TORN or TOO_SMALL."""
+    row = accounts[account]
+    for _ in range(tries):
+        sequence = seqlock.row_begin(row)
+        if sequence != TORN:
+            count, link = 0, funds[account].first_twap
+            while link != NO_SLOT and count >= 0:
+                if link < 0 or link >= len(running) or running[link].account != account:
+                    count = TORN
+                elif count == len(out):
+                    count = TOO_SMALL
+                    break
+                else:
+                    out[count] = running[link]
+                    link, count = out[count].next, count + 1
+            if seqlock.row_unchanged(row, sequence) and count != TORN:
+                return count
+        pause()
+    return TORN
+
+
+@entry
+def read_twaps(funds, ring, slots, account, out):
+    """Copy how an account's TWAPs began and ended, newest first, as far as that is kept; return how many."""
+    position = load_acquire(funds[account], "last_twap") - 1
+    for n in range(len(out)):
+        item = out[n : n + 1]
+        if position < 0 or not broadcast.peek(ring, slots, position, item):
+            return n
+        position = item[0].account_prior - 1
+    return len(out)
+
+
 # --- markets -----------------------------------------------------------------------------------------------
 
 
@@ -254,8 +289,9 @@ def warm():
         np.zeros(1, dtype) for dtype in (layout.CONTRACT, layout.RATE, layout.CANDLE_HEAD, layout.CANDLE)
     )
     ring, ledger, address = np.zeros(1, layout.BROADCAST), np.zeros(2, layout.LEDGER), np.zeros(20, np.uint8)
+    twaps = np.zeros(2, layout.TWAP)
     mapped = (status, accounts, markets, funds, positions, agents, contracts, rates, heads, candles)
-    for array in (*mapped, ring, ledger, address):
+    for array in (*mapped, ring, ledger, twaps, address):
         array.flags.writeable = False
     funds_out, position, words = np.zeros(1, layout.FUNDS), np.zeros(1, layout.POSITION), np.zeros(2, "i8")
     agent, candle = np.zeros(1, layout.AGENT), np.zeros(1, layout.CANDLE)
@@ -264,9 +300,12 @@ def warm():
     read_agent(status, accounts, agents, address, agent, 1)
     read_subs(accounts, funds, 0, words, 1)
     read_ledger(funds, ring, ledger, 0, np.zeros(1, layout.LEDGER))
+    read_running_twaps(accounts, funds, twaps, 0, np.zeros(1, layout.TWAP), 1)
+    read_twaps(funds, ring, twaps, 0, np.zeros(1, layout.TWAP))
     read_contract(markets, contracts, 0, np.zeros(1, layout.CONTRACT), 1)
     read_rates(markets, contracts, rates, 0, np.zeros(1, layout.RATE), 1)
     read_candles(markets, heads, candles, 0, 0, 0, 0, candle, 1)
     read_day(markets, heads, candles, 0, 0, 0, candle, 1)
     events, links = np.zeros(1, layout.EVENT), np.full(1, -1, np.int32)
     rows.gather(ring, ledger, events, links, 0, 0, np.zeros(1, layout.LEDGER))
+    rows.gather(ring, twaps, events, links, 0, 0, np.zeros(1, layout.TWAP))

@@ -54,6 +54,7 @@ class EventKind(IntEnum):
     RESET = 9  # the market's book was rebuilt: take a new snapshot; its epoch has risen
     FUNDS = 10  # an account's money, positions, leverage or agents have changed: read its rows
     LEDGER = 11  # `order` is the entry's position in the ledger ring
+    TWAP = 12  # one has begun or ended: `order` is the entry's position in the ring of TWAPs
 
 
 class Side(IntEnum):
@@ -297,6 +298,7 @@ NAMES = (
     "market", "backstop", "USDC",
     "Liquidated Cross Long", "Liquidated Cross Short", "Liquidated Isolated Long",
     "Liquidated Isolated Short", "Auto-Deleveraging",
+    "Twap Slice",
 )  # fmt: skip
 
 assert [NAMES[status] for status in Status] == [

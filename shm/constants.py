@@ -44,6 +44,7 @@ POSITIONS_MAX = 1 << 18
 LEDGER_MAX = 1 << 16
 CANDLES_KEPT = 5000  # of each market and interval, as on the wire
 RATES_KEPT = 31 * 24  # of each market: hours of funding
+TWAPS_KEPT = 1 << 14  # beginnings and ends of TWAPs, newest kept
 COMMANDS_MAX = 1 << 13  # slots of a gateway's command ring, and of its ack ring
 BATCH_MAX = 200  # orders of one signed action
 LEVERAGE_DEFAULT = 20  # in a market where an account has not chosen, if the market allows as much

@@ -60,10 +60,7 @@ assert HEADER.itemsize <= c.PAGE, "the header is one page"
 RING = lines(
     [("tail", "i8"), ("head_seen", "i8")],  # the producer's: items ever pushed
     [("head", "i8"), ("tail_seen", "i8")],  # the consumer's: items ever popped
-    [
-        ("epoch", "i8"),
-        ("capacity", "i8"),
-    ],  # the creator's: fixed before anyone attaches
+    [("epoch", "i8"), ("capacity", "i8")],  # the creator's: fixed before anyone attaches
 )
 assert RING.itemsize == 3 * LINE
 
@@ -169,9 +166,7 @@ ACCOUNT = record(
 assert ACCOUNT.itemsize == 64
 
 BOOK_LEVEL = record(("price", "i8"), ("quantity", "i8"), ("count", "i8"))
-BOOK_HEAD = lines(
-    [("latest", "i8")]
-)  # publications of this book; the newest whole one is in slot (latest - 1) % 4
+BOOK_HEAD = lines([("latest", "i8")])  # publications of a book; the newest is in slot (latest - 1) % 4
 BOOK = lines(
     [
         ("sequence", "i8"),
@@ -319,9 +314,10 @@ FUNDS = record(  # 1 an account, under its bracket
     ("next_sub", "i4"),
     ("first_agent", "i4"),  # row of `agents`, newest first
     ("first_position", "i4"),  # row of `positions`
-    ("reserved", "i4"),  # zero
+    ("first_twap", "i4"),  # row of `running_twaps`, newest first
     ("name", "u1", c.TEXT_BYTES),  # of a sub-account, ASCII, zero filled
     ("created_ms", "i8"),
+    ("last_twap", "i8"),  # position in the ring of TWAPs of its newest entry, plus one; 0: none
 )
 POSITION = record(  # one account in one market, under the account's bracket
     ("account", "i4"),
@@ -367,6 +363,16 @@ LEDGER = record(
     ("market", "i4"),  # FUNDING, TAKEN: of the position; NO_MARKET: all cross ones
     ("samples", "i4"),  # FUNDING: premiums of that hour
 )
+TWAP = record(  # an order in slices over time, as it stood; of one that runs: under the account's bracket
+    ("sequence", "i8"), ("account_prior", "i8"),  # position plus one of the account's entry before; 0: none
+    ("height", "i8"), ("time_ms", "i8"),  # when it was last told of
+    ("order", "i8"),  # its id; 0: no TWAP is in this row
+    ("quantity", "i8"), ("executed", "i8"), ("notional", "i8"),  # what is wanted; what of it was executed
+    ("began_ms", "i8"), ("minutes", "i8"),
+    ("account", "i4"), ("market", "i4"), ("next", "i4"),  # of the account's that run, or NO_SLOT
+    ("side", "u1"), ("flags", "u1"), ("state", "u1"), ("is_randomized", "u1"),  # codes.Flag, codes.Twap
+)  # fmt: skip
+assert TWAP.itemsize == 96
 CANDLE = record(  # under the market's bracket
     ("start_ms", "i8"),
     ("open", "i8"),
@@ -468,6 +474,9 @@ WORLD = {  # section -> its dtype; how many of each is the configuration's
     "candle_heads": CANDLE_HEAD,  # len(INTERVALS_MS) a market
     "candles": CANDLE,  # CANDLES_KEPT for each of those
     "rates": RATE,  # RATES_KEPT a market
+    "twap_ring": BROADCAST,
+    "twaps": TWAP,  # as they began and as they ended
+    "running_twaps": TWAP,
 }
 
 DOOR = {  # between one gateway and the engine, both ways

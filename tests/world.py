@@ -27,7 +27,7 @@ COUNTS = {
     "events": 1024, "trade_ring": 1, "trades": 256, "fill_ring": 1, "fills": 256, "closed_ring": 1, "closed":
     256, "rejected_ring": 1, "rejected": 256, "closed_buckets": 64, "rejected_buckets": 64, "cloid_buckets":
     64, "contracts": 1, "funds": 1, "positions": 1, "agents": 1, "ledger_ring": 1, "ledger": 1,
-    "candle_heads": 1, "candles": 1, "rates": 1,
+    "candle_heads": 1, "candles": 1, "rates": 1, "twap_ring": 1, "twaps": 1, "running_twaps": 1,
 }  # fmt: skip
 
 RESTING = codes.OrderState.RESTING

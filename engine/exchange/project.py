@@ -35,6 +35,7 @@ from shm.layout import NO_SLOT
 TYPE_MARKET = NAMES.index("Market")  # the next row: a limit order
 TYPE_STOP = NAMES.index("Stop Market")  # likewise
 TYPE_TAKE_PROFIT = NAMES.index("Take Profit Market")
+TYPE_SLICE = NAMES.index("Twap Slice")
 OPEN_LONG, OPEN_SHORT = NAMES.index("Open Long"), NAMES.index("Open Short")
 CLOSE_LONG, CLOSE_SHORT = NAMES.index("Close Long"), NAMES.index("Close Short")
 LONG_TO_SHORT, SHORT_TO_LONG = NAMES.index("Long > Short"), NAMES.index("Short > Long")
@@ -96,6 +97,10 @@ def project(world, outcomes, count):
             statements.on_agent(world, outcome)
         elif kind == Kind.ACCOUNT:
             statements.on_account(world, outcome)
+        elif kind == Kind.TWAP:
+            statements.on_twap(world, outcome)
+        elif kind == Kind.SLICE:
+            world.of_slice[0], world.of_slice[1] = outcome.order, outcome.trade
         elif kind == Kind.BLOCK:
             _on_block(world, outcome)
 
@@ -148,6 +153,13 @@ def _type_of(outcome):
         is_stop = (outcome.side == Side.BUY) == (outcome.done == Condition.ABOVE)
         row = TYPE_STOP if is_stop else TYPE_TAKE_PROFIT
     return row + (outcome.tif < Tif.MARKET)
+
+
+@inner
+def _describe_slice(world, event):
+    """Say of an order that a TWAP has placed it."""
+    if event.order == world.of_slice[0]:
+        event.order_type, event.tif = TYPE_SLICE, NONE_NAME
 
 
 @inner
@@ -224,6 +236,7 @@ def _on_ended(world, outcome):
     if outcome.flags & Flag.CROSSED:
         event = statements.tell(world, EventKind.STATUS, outcome)
         _describe(event, outcome)
+        _describe_slice(world, event)
         event.status = outcome.status
         history.end_order(world.state, event, False, world.ended)
         return
@@ -253,6 +266,7 @@ def _end(world, slot, status, outcome):
 def _on_refused(world, outcome):
     event = statements.tell(world, EventKind.STATUS, outcome)
     _describe(event, outcome)
+    _describe_slice(world, event)
     event.status = outcome.status
     history.end_order(world.state, event, True, world.ended)
 
@@ -314,8 +328,12 @@ def _fill(world, fill, outcome):
     fill.price, fill.quantity = outcome.price, outcome.quantity
     fill.start_position = outcome.start
     fill.closed_pnl, fill.fee = outcome.amount * MONEY_UNIT, outcome.fee * MONEY_UNIT
-    fill.twap = NO_TWAP
-    statements.name_action(fill.hash, fill.height, outcome.sequence)
+    if outcome.flags & Flag.CROSSED and outcome.order == world.of_slice[0]:
+        fill.twap = world.of_slice[1]
+        clear_bytes(fill.hash)  # no action of a client's: it has no hash
+    else:
+        fill.twap = NO_TWAP
+        statements.name_action(fill.hash, fill.height, outcome.sequence)
     copy_bytes(fill.cloid, outcome.text)
     copy_bytes(fill.address, world.state.rows.accounts[outcome.account].address)
     fill.market, fill.account, fill.side = outcome.market, outcome.account, outcome.side

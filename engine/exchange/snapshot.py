@@ -36,7 +36,7 @@ SCRATCH = {  # of a block or a call under way
     *("touched_accounts", "touched_positions", "outcomes", "outcome_words", "acks"),
     *("own", "rank_keys", "rank_rows"),
     *("market_dirty", "dirty_markets", "account_dirty", "dirty_accounts", "fact_index", "removed_index"),
-    *("pair", "trade", "ended", "entry"),
+    *("pair", "trade", "ended", "entry", "twap_entry", "of_slice"),
 }
 LINE_WORDS, PAGE_LINES = 8, 64
 PAGE_WORDS = LINE_WORDS * PAGE_LINES
@@ -290,7 +290,9 @@ def _layout(sections: dict[str, np.ndarray]) -> bytes:
 @cache
 def _born() -> set[str]:
     """The arrays that are not all zeros when they are new."""
-    small = dict.fromkeys(("events", "trades", "fills", "closed", "rejected", "buckets", "ledger"), 8)
+    small = dict.fromkeys(
+        ("events", "trades", "fills", "closed", "rejected", "buckets", "ledger", "twaps"), 8
+    )
     shown = world.allocate(world.capacity_for(state.TINY, candles_kept=2, **small))
     sections = _sections(state.allocate(state.TINY), shown)
     return {name for name, array in sections.items() if array.view(np.uint8).any()}

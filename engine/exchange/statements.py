@@ -1,4 +1,5 @@
-"""What readers see of accounts: who there is, their money, positions, agents, and what has moved their money.
+"""What readers see of accounts: who there is, their money, positions, agents, TWAPs, and what has moved
+their money.
 
 `project` shows outcomes; these are the ones of accounts, and what it needs for every one of them.
 """
@@ -6,7 +7,7 @@
 from engine import publish
 from engine.exchange.state import INSURANCE
 from shm import atomics, broadcast, index
-from shm.codes import EventKind, Ledger
+from shm.codes import EventKind, Ledger, Twap
 from shm.kernel import clear_bytes, copy_bytes, inner
 from shm.layout import NO_ACCOUNT, NO_SLOT
 
@@ -53,7 +54,7 @@ def on_account(world, outcome):
     index.add_account(state.account_index, outcome.address, 0, row)
     funds = world.funds[row]
     funds.master, funds.first_sub, funds.next_sub = outcome.other, NO_ACCOUNT, NO_ACCOUNT
-    funds.first_agent, funds.first_position = NO_SLOT, NO_SLOT
+    funds.first_agent, funds.first_position, funds.first_twap = NO_SLOT, NO_SLOT, NO_SLOT
     if outcome.other != NO_ACCOUNT:
         publish.touch_account(state, outcome.other)
         funds.next_sub = world.funds[outcome.other].first_sub
@@ -200,3 +201,75 @@ def on_position(world, outcome):
     position.size, position.entry, position.isolated = size, outcome.quantity, outcome.placed_ms
     position.used, position.realised = outcome.original, outcome.trade
     position.buys, position.sells = outcome.order, outcome.start
+
+
+# --- orders in slices over time -----------------------------------------------------------------------------
+
+
+@inner
+def on_twap(world, outcome):
+    """One has begun, gone on or ended: those that run are listed; beginnings and ends are kept."""
+    publish.touch_account(world.state, outcome.account)
+    row, before = _find_twap(world, outcome)
+    begins, ends = row == NO_SLOT, outcome.done != Twap.ACTIVATED
+    if begins and not ends:
+        row = _take_twap_row(world, outcome)
+    if row != NO_SLOT:
+        _describe_twap(world, world.running_twaps[row], outcome)
+        if ends:
+            _unlist_twap(world, outcome, row, before)
+    if begins or ends:
+        _keep_twap(world, outcome)
+
+
+@inner
+def _find_twap(world, outcome):
+    """Return the row of a TWAP that runs, and of the one before it in its account's list; or NO_SLOT."""
+    row, before = world.funds[outcome.account].first_twap, NO_SLOT
+    while row != NO_SLOT and world.running_twaps[row].order != outcome.order:
+        row, before = world.running_twaps[row].next, row
+    return row, before
+
+
+@inner
+def _take_twap_row(world, outcome):
+    """Return a row for a new one, first of its account's list; NO_SLOT: there is no room."""
+    funds = world.funds[outcome.account]
+    for row in range(len(world.running_twaps)):
+        if world.running_twaps[row].order == 0:
+            world.running_twaps[row].next = funds.first_twap
+            funds.first_twap = row
+            return row
+    world.state.rows.heap[0].full += 1
+    return NO_SLOT
+
+
+@inner
+def _unlist_twap(world, outcome, row, before):
+    following = world.running_twaps[row].next
+    if before == NO_SLOT:
+        world.funds[outcome.account].first_twap = following
+    else:
+        world.running_twaps[before].next = following
+    world.running_twaps[row].order = 0
+
+
+@inner
+def _describe_twap(world, twap, outcome):
+    """Write what an outcome says of a TWAP: all but its links."""
+    twap.height, twap.time_ms = height(world), outcome.time_ns // publish.NS_PER_MS
+    twap.order, twap.quantity = outcome.order, outcome.quantity
+    twap.executed, twap.notional = outcome.original, outcome.amount
+    twap.began_ms, twap.minutes = outcome.placed_ms, outcome.trade
+    twap.account, twap.market, twap.side = outcome.account, outcome.market, outcome.side
+    twap.flags, twap.state, twap.is_randomized = outcome.flags, outcome.done, outcome.code
+
+
+@inner
+def _keep_twap(world, outcome):
+    entry, funds = world.twap_entry[0], world.funds[outcome.account]
+    _describe_twap(world, entry, outcome)
+    entry.account_prior, entry.next = funds.last_twap, NO_SLOT
+    position = broadcast.publish(world.twap_ring, world.twaps, world.twap_entry, 1)
+    funds.last_twap = position + 1
+    tell(world, EventKind.TWAP, outcome).order = position

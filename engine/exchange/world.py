@@ -1,8 +1,8 @@
 """The world that readers of an exchange see, and what the projection keeps beside it.
 
 Its books, orders, accounts and rings are those of any world (engine/state.py); its contracts, funds,
-positions, agents, ledger, candles and rates are its own. Tables are as large as the core's, so that what the
-core has room for has room here.
+positions, agents, ledger, candles, rates and TWAPs are its own. Tables are as large as the core's, so that
+what the core has room for has room here.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from engine.exchange.state import Capacity as CoreCapacity
 from engine.state import Capacity, State, world_counts
 from shm import constants as c
 from shm.codes import Mode
-from shm.layout import ENDED, FILL, LEDGER, TRADE
+from shm.layout import ENDED, FILL, LEDGER, TRADE, TWAP
 
 
 class World(NamedTuple):
@@ -31,13 +31,18 @@ class World(NamedTuple):
     candle_heads: np.ndarray
     candles: np.ndarray
     rates: np.ndarray
+    twap_ring: np.ndarray
+    twaps: np.ndarray
+    running_twaps: np.ndarray
     # the projection's own
     position_rows: np.ndarray  # i4[accounts x markets]: row of `positions` + 1
     agent_rows: np.ndarray  # i4[signers of the core]: row of `agents` + 1
+    of_slice: np.ndarray  # i8[2]: oid of the newest slice of a TWAP; the id of that
     pair: np.ndarray  # FILL[2]: of the trade under way, the maker's and the taker's
     trade: np.ndarray  # room for one record each
     ended: np.ndarray
     entry: np.ndarray
+    twap_entry: np.ndarray
 
 
 def capacity_for(core: CoreCapacity, candles_kept: int = c.CANDLES_KEPT, **more: int) -> Capacity:
@@ -55,6 +60,8 @@ def capacity_for(core: CoreCapacity, candles_kept: int = c.CANDLES_KEPT, **more:
         "candle_heads": INTERVALS * core.markets,
         "candles": INTERVALS * core.markets * candles_kept,
         "rates": c.RATES_KEPT * core.markets,
+        "twaps": c.TWAPS_KEPT,
+        "running_twaps": c.TWAPS_MAX,
     }
     return Capacity(**{**sizes, **more})
 
@@ -70,9 +77,11 @@ def allocate(capacity: Capacity, arrays: dict[str, np.ndarray] | None = None) ->
         state=state,
         position_rows=np.zeros(capacity.accounts * capacity.markets, np.int32),
         agent_rows=np.zeros(capacity.accounts + capacity.agents, np.int32),
+        of_slice=np.zeros(2, np.int64),
         pair=np.zeros(2, FILL),
         trade=np.zeros(1, TRADE),
         ended=np.zeros(1, ENDED),
         entry=np.zeros(1, LEDGER),
+        twap_entry=np.zeros(1, TWAP),
         **{name: shared[name] for name in World._fields if name in shared},
     )

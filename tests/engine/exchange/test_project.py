@@ -120,7 +120,9 @@ def _is_bracketed(shown, told):
     """What an outcome changes is open to no reader until its block is whole."""
     inside = int(told["kind"] != Kind.BLOCK)
     assert shown.status[0]["sequence"] % 2 == inside
-    if told["kind"] == Kind.REFUSED or (told["kind"] == Kind.ENDED and told["flags"] & Flag.CROSSED):
+    if told["kind"] in (Kind.REFUSED, Kind.SLICE) or (
+        told["kind"] == Kind.ENDED and told["flags"] & Flag.CROSSED
+    ):
         return
     is_of_market = told["kind"] in BY_MARKET and not _waits(told)
     rows = [shown.markets[told["market"]]] if is_of_market else []

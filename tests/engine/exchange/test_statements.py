@@ -1,0 +1,167 @@
+"""What readers see of orders in slices over time: what runs, how each began and ended, and their fills."""
+
+from engine import verify
+from engine.exchange import world
+from engine.exchange.records import Kind
+from engine.exchange.state import TINY
+from shm import codes
+from shm.codes import NAMES, EventKind, Flag, Side, Status, Twap
+from tests.engine import made
+from tests.engine.exchange.running import KEPT, chain
+from tests.engine.exchange.test_project import block, opened, outcome, show, start
+
+FACTS = {"account": 1, "market": 0, "side": Side.SELL, "quantity": 900, "placed_ms": 55, "trade": 30}
+
+
+def empty(**more):
+    return world.allocate(world.capacity_for(TINY, KEPT, names=128, events=64, **more))
+
+
+def twap(order, sequence=1, state=Twap.ACTIVATED, executed=0, notional=0, **more):
+    told = {"order": order, "done": state, "original": executed, "amount": notional}
+    return outcome(Kind.TWAP, sequence, **FACTS | told | more)
+
+
+def runs(shown, account):
+    """The ids of an account's TWAPs that run, newest first."""
+    rows = shown.running_twaps
+    return [int(rows[row]["order"]) for row in chain(rows, shown.funds[account]["first_twap"], "next")]
+
+
+def entries(shown, account):
+    """An account's beginnings and ends, newest first."""
+    position, found = int(shown.funds[account]["last_twap"]), []
+    while position > 0:
+        found.append(shown.twaps[position - 1])
+        position = int(found[-1]["account_prior"])
+    return found
+
+
+def facts(row):
+    names = ("order", "state", "quantity", "executed", "notional", "began_ms", "minutes", "side", "account")
+    return [int(row[name]) for name in names]
+
+
+def test_one_that_runs_is_listed_as_it_was_told_last():
+    shown = empty()
+    show(shown, *start(), block(1))
+    flags = {"flags": int(Flag.REDUCE_ONLY), "code": 1}
+    show(shown, twap(7, **flags))
+    assert shown.state.accounts[1]["sequence"] % 2 == 1
+    show(shown, twap(7, 40, executed=15, notional=1_500, **flags), block(2))
+    assert shown.state.accounts[1]["sequence"] % 2 == 0
+    (row,) = chain(shown.running_twaps, shown.funds[1]["first_twap"], "next")
+    row = shown.running_twaps[row]
+    assert facts(row) == [7, Twap.ACTIVATED, 900, 15, 1_500, 55, 30, Side.SELL, 1]
+    assert (row["flags"], row["is_randomized"], row["market"]) == (Flag.REDUCE_ONLY, 1, 0)
+    assert (row["height"], row["time_ms"]) == (2, 40_000)
+    assert runs(shown, 0) == [] and shown.twap_ring[0]["tail"] == 1, "it has begun once"
+    verify.verify(shown.state)
+
+
+def test_beginnings_and_ends_are_kept_and_told():
+    shown = empty()
+    show(shown, *start(), block(1))
+    read = int(shown.state.work.event_ring[0]["tail"])
+    show(shown, twap(7, 2), twap(8, 3, account=0), block(2))
+    show(shown, twap(7, 4, executed=300, notional=3), block(3))
+    show(shown, twap(7, 5, Twap.FINISHED, executed=900, notional=9), block(4))
+    assert [facts(entry)[:4] for entry in entries(shown, 1)] == [
+        [7, Twap.FINISHED, 900, 900],
+        [7, Twap.ACTIVATED, 900, 0],
+    ]
+    assert [(int(entry["time_ms"]), int(entry["height"])) for entry in entries(shown, 1)] == [
+        (5_000, 4),
+        (2_000, 2),
+    ]
+    assert [facts(entry)[:2] for entry in entries(shown, 0)] == [[8, Twap.ACTIVATED]]
+    assert (runs(shown, 0), runs(shown, 1)) == ([8], [])
+    told = made.told(shown.state, read)
+    assert made.kinds(told) == ["TWAP", "TWAP", "BLOCK", "BLOCK", "TWAP", "BLOCK"]
+    told = told[told["kind"] == EventKind.TWAP]
+    assert told[["order", "account"]].tolist() == [(0, 1), (1, 0), (2, 1)]
+    assert (told["address"] == shown.state.accounts["address"][told["account"]]).all()
+
+
+def test_any_of_them_may_end_first_and_its_row_is_taken_again():
+    for ends in ([7, 8, 9], [9, 8, 7], [8, 7, 9], [8, 9, 7]):
+        shown, left = empty(running_twaps=3), [9, 8, 7]
+        show(shown, *start(), *(twap(order, 2) for order in (7, 8, 9)), block(1))
+        for height, order in enumerate(ends, 2):
+            assert runs(shown, 1) == left
+            left.remove(order)
+            show(shown, twap(order, height, Twap.TERMINATED), block(height))
+        assert runs(shown, 1) == [] and not shown.running_twaps["order"].any()
+        show(shown, *(twap(order, 9, account=order % 2) for order in (10, 11, 12)), block(9))
+        assert (runs(shown, 0), runs(shown, 1)) == ([12, 10], [11])
+        assert shown.state.heap[0]["full"] == 0
+
+
+def test_one_that_finds_no_room_is_counted_and_its_end_is_kept():
+    shown = empty(running_twaps=1)
+    show(shown, *start(), twap(7), twap(8), block(1))
+    assert runs(shown, 1) == [7] and shown.state.heap[0]["full"] == 1
+    show(shown, twap(8, 2, Twap.TERMINATED), block(2))
+    assert runs(shown, 1) == [7]
+    assert [facts(entry)[:2] for entry in entries(shown, 1)] == [
+        [8, Twap.TERMINATED], [8, Twap.ACTIVATED], [7, Twap.ACTIVATED],
+    ]  # fmt: skip
+
+
+def test_those_that_run_outlast_a_ring_that_has_gone_round():
+    shown = empty(twaps=4)
+    show(shown, *start(), twap(7), block(1))
+    for height in range(2, 8):
+        ends = twap(height + 10, height, Twap.FINISHED)
+        show(shown, twap(height + 10, height), ends, block(height))
+    assert runs(shown, 1) == [7] and 7 not in shown.twaps["order"].tolist()
+
+
+# --- its slices ---------------------------------------------------------------------------------------------
+
+TRADE = {"market": 0, "price": 10_000, "quantity": 3, "trade": 77}
+TAKEN = {"account": 1, "side": Side.SELL, "flags": Flag.CROSSED}
+OF_ORDER = TAKEN | {"market": 0, "price": 9_900, "original": 3, "tif": codes.Tif.IOC}
+
+
+def placed(order, id):
+    return outcome(Kind.SLICE, 5, order=order, trade=id, account=1, market=0, side=Side.SELL)
+
+
+def executed(order):
+    """Both sides of a trade of the order with the one that rests."""
+    maker = outcome(Kind.FILLED, 5, order=1, account=0, original=2, **TRADE)
+    taker = outcome(Kind.FILLED, 5, order=order, done=1, **TRADE | TAKEN)
+    return maker, taker, outcome(Kind.ENDED, 5, order=order, status=Status.FILLED, **OF_ORDER)
+
+
+def test_a_fill_of_a_slice_says_whose_it_is_and_has_no_hash():
+    shown = empty()
+    show(shown, *start(), opened(1), block(1))
+    show(shown, placed(30, 7), *executed(30), block(2))
+    maker, taker = shown.state.history.fills[:2]
+    assert (maker["twap"], taker["twap"], taker["order"]) == (-1, 7, 30)
+    assert not taker["hash"].any() and maker["hash"].any()
+    assert not shown.state.history.trades[0]["hash"].any()
+    closed = shown.state.history.closed[0]
+    assert (NAMES[closed["order_type"]], NAMES[closed["tif"]], closed["order"]) == ("Twap Slice", "", 30)
+    assert closed["status"] == Status.FILLED
+
+
+def test_the_next_order_is_one_of_its_own_again():
+    shown = empty()
+    show(shown, *start(), opened(1), block(1))
+    show(shown, placed(30, 7), *executed(30), *executed(31), block(2))
+    fills = shown.state.history.fills[:4]
+    assert fills["twap"].tolist() == [-1, 7, -1, -1] and fills["hash"].any(axis=1).tolist() == [1, 0, 1, 1]
+    types = shown.state.history.closed["order_type"][:2]
+    assert [NAMES[row] for row in types] == ["Twap Slice", "Limit"]
+
+
+def test_a_slice_that_is_refused_is_called_one():
+    shown = empty()
+    told = OF_ORDER | {"flags": 0, "quantity": 3, "code": codes.Refusal.MARGIN}
+    refused = outcome(Kind.REFUSED, 5, order=30, status=NAMES.index("perpMarginRejected"), **told)
+    show(shown, *start(), placed(30, 7), refused, block(1))
+    (word,) = shown.state.history.rejected[:1]
+    assert (NAMES[word["order_type"]], NAMES[word["tif"]], word["order"]) == ("Twap Slice", "", 30)
