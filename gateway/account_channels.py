@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gateway import account_info, accounts, candles, contracts, encode, interest, ledger
+from gateway import account_info, accounts, candles, contracts, encode, interest, ledger, twaps
 from gateway import exchange_schema as asked
 from gateway.bound import Block, Bound, First, State, gather, missed
 from gateway.codec import encode as json
@@ -18,10 +18,6 @@ from gateway.world import Array, World
 from shm import layout
 
 CANDLES_REPAIRED = 100  # of the newest that are told anew after a gap
-EMPTY_SNAPSHOTS = {  # what there is not here: the key of the list that is empty
-    asked.TwapFills: "twapSliceFills",
-    asked.TwapHistory: "history",
-}
 
 
 def _user_of(subscription: asked.OfUser | asked.OfUserAndDex | asked.Tradable) -> str:
@@ -146,12 +142,34 @@ class ContextsChannel(Bound):
         return b'{"channel":"%b","data":%b%b%b}' % (self.name.encode(), self._head, state.core, self._end)
 
 
+class TwapStatesChannel(Bound):
+    """twapStates: an account's TWAPs that run, as they stand."""
+
+    is_state = True
+    wants = interest.FUNDS | interest.TWAPS  # what executes something has moved the account's money
+
+    def __init__(self, subscription: asked.TwapStates):
+        super().__init__("twapStates", subscription.key, user=_user_of(subscription))
+        self._dex = subscription.dex or ""
+
+    def read(self, world: World) -> State:
+        status, row = world.look(), None if self._dex else self.row
+        return State(json(twaps.states(world, row)), status.height, status.time_ms)
+
+    def message(self, state: State) -> bytes:
+        return b'{"channel":"twapStates","data":{"dex":%b,"user":%b,"states":%b}}' % (
+            json(self._dex),
+            json(self.user),
+            state.core,
+        )
+
+
 class ConstantChannel(Bound):
-    """spotState, spotAssetCtxs, twapStates: what never changes, because it is not here."""
+    """spotState, spotAssetCtxs: what never changes, because it is not here."""
 
     is_state = True
 
-    def __init__(self, subscription: asked.SpotState | asked.SpotContexts | asked.TwapStates):
+    def __init__(self, subscription: asked.SpotState | asked.SpotContexts):
         user = None if isinstance(subscription, asked.SpotContexts) else _user_of(subscription)
         super().__init__(asked.tag_of(subscription), subscription.key, user=user)
         self._core = json(_constant(subscription))
@@ -164,12 +182,10 @@ class ConstantChannel(Bound):
         return b'{"channel":"%b","data":%b}' % (self.name.encode(), state.core)
 
 
-def _constant(subscription: asked.SpotState | asked.SpotContexts | asked.TwapStates) -> Any:
+def _constant(subscription: asked.SpotState | asked.SpotContexts) -> Any:
     if isinstance(subscription, asked.SpotContexts):
         return []
-    if isinstance(subscription, asked.SpotState):
-        return {"user": _user_of(subscription), "spotState": {"balances": []}}
-    return {"dex": subscription.dex or "", "user": _user_of(subscription), "states": []}
+    return {"user": _user_of(subscription), "spotState": {"balances": []}}
 
 
 # --- event channels ----------------------------------------------------------------------------------------
@@ -246,78 +262,129 @@ class HistoryChannel(Bound):
         return [self._later + updates + b"]}}"] if updates else []
 
 
-class LedgerChannel(Bound):
-    """userNonFundingLedgerUpdates: the newest entries, marked as a snapshot; then each block's."""
+class EntriesChannel(Bound):
+    """An account's entries of a ring: the newest, marked as a snapshot; then each block's."""
 
-    wants = interest.LEDGER
     repairable = True
-    list_key = "nonFundingLedgerUpdates"
-    of = staticmethod(ledger.of_the_rest)
-    text = staticmethod(ledger.update)
+    section = prior = list_key = ""  # of the world; the account's link to its newest; the message's list
+    table = "funds"  # where that link is
+    answer_max = ledger.ANSWER_MAX
 
-    def __init__(self, subscription: asked.LedgerUpdates | asked.Fundings):
+    def __init__(self, subscription: asked.OfUser):
         super().__init__(asked.tag_of(subscription), subscription.key, user=_user_of(subscription))
 
     def first(self, world: World) -> First:
-        height, entries = world.look().height, self.of(self._entries(world))[: ledger.ANSWER_MAX]
+        height, entries = world.look().height, self.of(self._entries(world))[: self.answer_max]
         shown = entries[entries["height"] <= height]
-        return First([self._message(world, shown, {"isSnapshot": True})], height)
+        return First([self._message(world, shown, b'"isSnapshot":true,')], height)
 
     def tell(self, block: Block, first: int) -> list[bytes]:
-        entries = self.of(gather(block, "ledger", first, block.account_links))
+        entries = self.of(gather(block, self.section, first, block.account_links))
         return [self._message(block.world, entries)] if len(entries) else []
 
     def since(self, world: World, after: int, until: int) -> list[bytes]:
         if self.row is None:
             return []
-        newest = int(world.arrays["funds"]["last_ledger"][self.row])
+        newest = int(world.arrays[self.table][self.prior][self.row])
         later = self.of(missed(self._entries(world), "account_prior", newest, after, until))
         return [self._message(world, later)] if len(later) else []
 
+    def read(self, world: World, row: int) -> Array:
+        """The newest entries of the account in this row, newest first."""
+        raise NotImplementedError
+
+    def of(self, entries: Array) -> Array:
+        """Those of them that are told here."""
+        return entries
+
+    def text(self, world: World, entries: Array) -> bytes:
+        """Them, joined by commas."""
+        raise NotImplementedError
+
     def _entries(self, world: World) -> Array:
         if self.row is None:
-            return np.zeros(0, layout.LEDGER)
-        return ledger.read(world, self.row)
+            return np.zeros(0, world.arrays[self.section].dtype)
+        return self.read(world, self.row)
 
-    def _message(self, world: World, entries: Array, more: dict[str, Any] | None = None) -> bytes:
-        listed = [self.text(world, entry) for entry in entries]
-        told = {"user": self.user, self.list_key: listed}
-        return b'{"channel":"%b","data":%b}' % (self.name.encode(), json((more or {}) | told))
+    def _message(self, world: World, entries: Array, flag: bytes = b"") -> bytes:
+        head = b'{"channel":"%b","data":{%b"user":%b,"%b":[' % (
+            self.name.encode(),
+            flag,
+            json(self.user),
+            self.list_key.encode(),
+        )
+        return head + self.text(world, entries) + b"]}}"
+
+
+class LedgerChannel(EntriesChannel):
+    """userNonFundingLedgerUpdates: what moved an account's money, but for funding."""
+
+    wants = interest.LEDGER
+    section, prior, list_key = "ledger", "last_ledger", "nonFundingLedgerUpdates"
+
+    def read(self, world: World, row: int) -> Array:
+        return ledger.read(world, row)
+
+    def of(self, entries: Array) -> Array:
+        return ledger.of_the_rest(entries)
+
+    def text(self, world: World, entries: Array) -> bytes:
+        return b",".join(json(ledger.update(world, entry)) for entry in entries)
 
 
 class FundingsChannel(LedgerChannel):
-    """userFundings: what was paid or received for positions, likewise."""
+    """userFundings: what was paid or received for positions."""
 
     list_key = "fundings"
-    of = staticmethod(ledger.of_funding)
-    text = staticmethod(ledger.funding)
+
+    def of(self, entries: Array) -> Array:
+        return ledger.of_funding(entries)
+
+    def text(self, world: World, entries: Array) -> bytes:
+        return b",".join(json(ledger.funding(world, entry)) for entry in entries)
 
 
-class EmptyChannel(Bound):
-    """userTwapSliceFills, userTwapHistory: an empty snapshot, and nothing ever after it."""
+class TwapHistoryChannel(EntriesChannel):
+    """userTwapHistory: how an account's TWAPs began and ended."""
 
-    repairable = True
+    wants = interest.TWAPS
+    section, prior, list_key = "twaps", "last_twap", "history"
+    answer_max = twaps.ANSWER_MAX
 
-    def __init__(self, subscription: asked.TwapFills | asked.TwapHistory):
-        super().__init__(asked.tag_of(subscription), subscription.key, user=_user_of(subscription))
-        self._key = EMPTY_SNAPSHOTS[type(subscription)]
+    def read(self, world: World, row: int) -> Array:
+        return twaps.history(world, row)
 
-    def first(self, world: World) -> First:
-        told: dict[str, Any] = {"isSnapshot": True, "user": self.user, self._key: []}
-        message = b'{"channel":"%b","data":%b}' % (self.name.encode(), json(told))
-        return First([message], world.look().height)
+    def text(self, world: World, entries: Array) -> bytes:
+        return b",".join(json(twaps.update(world, entry)) for entry in entries)
 
-    def tell(self, block: Block, first: int) -> list[bytes]:
-        return []
 
-    def since(self, world: World, after: int, until: int) -> list[bytes]:
-        return []
+class TwapFillsChannel(EntriesChannel):
+    """userTwapSliceFills: those of an account's fills that its TWAPs have made."""
+
+    wants = interest.FILLS
+    section, prior, list_key, table = "fills", "last_fill", "twapSliceFills", "accounts"
+    answer_max = twaps.ANSWER_MAX
+
+    def read(self, world: World, row: int) -> Array:
+        return world.fills(row, twaps.KEPT)
+
+    def of(self, entries: Array) -> Array:
+        return twaps.of_slices(entries)
+
+    def text(self, world: World, entries: Array) -> bytes:
+        return world.slice_fills_json(entries)
 
 
 StateChannel = (
-    StateOfAccount | WebDataChannel | TradableChannel | ContextChannel | ContextsChannel | ConstantChannel
+    StateOfAccount
+    | WebDataChannel
+    | TradableChannel
+    | TwapStatesChannel
+    | ContextChannel
+    | ContextsChannel
+    | ConstantChannel
 )
-EventChannel = CandleChannel | HistoryChannel | LedgerChannel | EmptyChannel
+EventChannel = CandleChannel | HistoryChannel | EntriesChannel
 
 CHANNELS: dict[type, type] = {
     asked.State: StateOfAccount,
@@ -329,11 +396,11 @@ CHANNELS: dict[type, type] = {
     asked.AllContexts: ContextsChannel,
     asked.SpotState: ConstantChannel,
     asked.SpotContexts: ConstantChannel,
-    asked.TwapStates: ConstantChannel,
+    asked.TwapStates: TwapStatesChannel,
     asked.Candle: CandleChannel,
     asked.History: HistoryChannel,
     asked.LedgerUpdates: LedgerChannel,
     asked.Fundings: FundingsChannel,
-    asked.TwapFills: EmptyChannel,
-    asked.TwapHistory: EmptyChannel,
+    asked.TwapFills: TwapFillsChannel,
+    asked.TwapHistory: TwapHistoryChannel,
 }

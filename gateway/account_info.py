@@ -1,16 +1,16 @@
 """What an exchange of our own answers to POST /info, and a world that follows a node cannot.
 
 Each answer is what the rows say, or the empty form that the wire has for what there is not here:
-TWAP orders, vaults, referrals, builders' fees, spot. A user who was never seen has nothing, and is no error.
+vaults, referrals, builders' fees, spot. A user who was never seen has nothing, and is no error.
 """
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from gateway import accounts, candles, contracts, encode, ledger, schema
+from gateway import accounts, candles, contracts, encode, ledger, schema, twaps
 from gateway import exchange_schema as asked
 from gateway.accounts import Account
 from gateway.codec import encode as json
@@ -154,7 +154,7 @@ def web_data_core(world: World, row: int | None, user: str) -> bytes:
         "meta": contracts.meta(world),
         "isVault": False,
         "user": user,
-        "twapStates": [],
+        "twapStates": twaps.states(world, row),
         "spotState": {"balances": []},
         "spotAssetCtxs": [],
         "perpsAtOpenInterestCap": contracts.at_interest_cap(world),
@@ -226,23 +226,60 @@ def _historical_orders(world: World, request: asked.HistoricalOrders) -> bytes:
     return finished(wanted, finish)
 
 
-def _fills_by_time(world: World, request: schema.FillsByTime) -> bytes:
-    """Oldest first unless asked otherwise; of more than fit, those with which that order begins."""
-    row, until_ms = row_of(world, request.user), EVER if request.end_ms is None else request.end_ms
+class _Fills(NamedTuple):
+    """Which fills are told, and how. Of more than fit, those with which their order begins."""
+
+    of: Callable[[Array], Array]
+    only: str  # the same as SQL
+    text: Callable[[Array], bytes]  # them, joined by commas
+    newest_first: bool
+    start_ms: int = 0
+    end_ms: int = EVER
+
+
+def _fills(world: World, user: str, told: _Fills) -> bytes:
+    row = row_of(world, user)
     if row is None:
         return b"[]"
-    newest_first = bool(request.newest_first)
     kept, joint = chain(world, FILLS, row, world.fills, FILLS_SEARCHED)
-    recent = kept[(kept["time_ms"] >= request.start_ms) & (kept["time_ms"] <= until_ms)]
-    is_all = joint < 0 or (len(kept) > 0 and int(kept["time_ms"][-1]) < request.start_ms)
-    is_enough = newest_first and len(recent) >= USER_FILLS_MAX
-    more = Wanted(FILLS, row, joint, USER_FILLS_MAX, request.start_ms, until_ms, newest_first)
+    recent = told.of(kept[(kept["time_ms"] >= told.start_ms) & (kept["time_ms"] <= told.end_ms)])
+    is_all = joint < 0 or (len(kept) > 0 and int(kept["time_ms"][-1]) < told.start_ms)
+    is_enough = told.newest_first and len(recent) >= USER_FILLS_MAX
+    more = Wanted(
+        FILLS, row, joint, USER_FILLS_MAX, told.start_ms, told.end_ms, told.newest_first, told.only
+    )  # fmt: skip
 
     def finish(older: list[Array]) -> bytes:
-        fills = np.concatenate([recent, *older] if newest_first else [*older, recent[::-1]])
-        return b"[%b]" % world.fills_json(fills[:USER_FILLS_MAX])
+        fills = np.concatenate([recent, *older] if told.newest_first else [*older, recent[::-1]])
+        return b"[%b]" % told.text(fills[:USER_FILLS_MAX])
 
     return finished(() if is_all or is_enough else (more,), finish)
+
+
+def _fills_by_time(world: World, request: schema.FillsByTime) -> bytes:
+    """Oldest first unless asked otherwise."""
+    end_ms, newest_first = EVER if request.end_ms is None else request.end_ms, bool(request.newest_first)
+    told = _Fills(lambda fills: fills, "", world.fills_json, newest_first, request.start_ms, end_ms)
+    return _fills(world, request.user, told)
+
+
+def _slice_fills(world: World, request: asked.TwapFillsInfo) -> bytes:
+    told = _Fills(twaps.of_slices, twaps.OF_SLICES, world.slice_fills_json, newest_first=True)
+    return _fills(world, request.user, told)
+
+
+def _slice_fills_by_time(world: World, request: asked.TwapFillsByTime) -> bytes:
+    """Oldest first, as other fills."""
+    start_ms, end_ms = request.start_ms or 0, EVER if request.end_ms is None else request.end_ms
+    told = _Fills(twaps.of_slices, twaps.OF_SLICES, world.slice_fills_json, False, start_ms, end_ms)
+    return _fills(world, request.user, told)
+
+
+def _twap_history(world: World, request: asked.TwapHistoryInfo) -> bytes:
+    row = row_of(world, request.user)
+    if row is None:
+        return b"[]"
+    return json([twaps.update(world, entry) for entry in twaps.history(world, row, twaps.ANSWER_MAX)])
 
 
 def _ledger(
@@ -328,9 +365,9 @@ ANSWERS: dict[type, Callable[[World, Any], bytes]] = {
     asked.HistoricalOrders: _historical_orders,
     asked.LedgerInfo: _updates,
     asked.FundingInfo: _fundings,
-    asked.TwapFillsInfo: _NONE,
-    asked.TwapFillsByTime: _NONE,
-    asked.TwapHistoryInfo: _NONE,
+    asked.TwapFillsInfo: _slice_fills,
+    asked.TwapFillsByTime: _slice_fills_by_time,
+    asked.TwapHistoryInfo: _twap_history,
     asked.WebDataInfo: _web_data,
     asked.CandleSnapshot: _candles,
     asked.FundingHistory: _funding_history,

@@ -95,4 +95,5 @@ _RINGS = {
     "trades": ("trade_ring", EventKind.TRADE),
     "fills": ("fill_ring", EventKind.FILL),
     "ledger": ("ledger_ring", EventKind.LEDGER),
+    "twaps": ("twap_ring", EventKind.TWAP),
 }

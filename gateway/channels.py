@@ -10,7 +10,7 @@ A channel knows no client and no clock. It is bound to one world, and bound anew
 
 import numpy as np
 
-from gateway import account_channels, encode, interest, ledger, schema
+from gateway import account_channels, encode, interest, ledger, schema, twaps
 from gateway.bound import Block, Bound, First, State, gather, missed
 from gateway.codec import encode as json
 from gateway.world import Array, Depth, World
@@ -254,9 +254,9 @@ class FillsChannel(Bound):
 
 
 class UserEventsChannel(Bound):
-    """userEvents, on the channel `user`: fills, funding, liquidations, and orders cancelled by others."""
+    """userEvents, on the channel `user`: fills, funding, liquidations, TWAPs, orders cancelled by others."""
 
-    wants = interest.FILLS | interest.ORDERS | interest.LEDGER
+    wants = interest.FILLS | interest.ORDERS | interest.LEDGER | interest.TWAPS
 
     def __init__(self, subscription: schema.UserEvents):
         super().__init__("user", subscription.key, user=subscription.user.lower())
@@ -269,6 +269,13 @@ class UserEventsChannel(Bound):
         fills = gather(block, "fills", first, block.account_links)
         if len(fills):
             said.append(b'{"channel":"user","data":{"fills":[%b]}}' % world.fills_json(fills))
+        slices = twaps.of_slices(fills)
+        if len(slices):
+            text = world.slice_fills_json(slices)
+            said.append(b'{"channel":"user","data":{"twapSliceFills":[%b]}}' % text)
+        entries = [twaps.update(world, entry) for entry in gather(block, "twaps", first, block.account_links)]
+        if entries:
+            said.append(b'{"channel":"user","data":{"twapHistory":%b}}' % json(entries))
         for entry in gather(block, "ledger", first, block.account_links):
             if entry["kind"] == Ledger.FUNDING:
                 said.append(b'{"channel":"user","data":{"funding":%b}}' % json(ledger.funding(world, entry)))

@@ -61,7 +61,7 @@ _NEW_SZ, _REMOVE = literal(',"newSz":'), literal('"remove"')
 _TIME, _HASH, _TID = literal(',"time":'), literal(',"hash":'), literal(',"tid":')
 _USERS = literal(',"users":[')
 _START, _DIR, _PNL = literal(',"startPosition":'), literal(',"dir":'), literal(',"closedPnl":')
-_CROSSED, _FEE = literal(',"crossed":'), literal(',"fee":')
+_CROSSED, _FEE, _FILL = literal(',"crossed":'), literal(',"fee":'), literal('{"fill":')
 _LIQUIDATION, _LIQUIDATED = literal(',"liquidation":{'), literal('"liquidatedUser":')
 _MARK_PX, _METHOD = literal('"markPx":'), literal(',"method":')
 _BUILDER_FEE, _FEE_TOKEN, _TWAP = literal(',"builderFee":'), literal(',"feeToken":'), literal(',"twapId":')
@@ -365,24 +365,37 @@ def write_fills(out, at, fills, count, markets, names):
     """Write fills[:count] (FILL[]) as userFills and userEvents tell them."""
     for i in range(count):
         at = put(out, at, _COMMA) if i > 0 else at
-        fill = fills[i]
-        market = markets[fill.market]
-        at = put_quoted(out, put(out, at, _COIN), market.name)
-        at = put_decimal(out, put(out, at, _PX), fill.price, market.price_places, True)
-        at = put_decimal(out, put(out, at, _SZ), fill.quantity, market.quantity_places, True)
-        at = _put_side(out, put(out, at, _SIDE), fill.side)
-        at = put_int(out, put(out, at, _TIME), fill.time_ms)
-        at = put_decimal(out, put(out, at, _START), fill.start_position, market.quantity_places, True)
-        at = _put_name(out, put(out, at, _DIR), names, fill.direction)
-        at = put_decimal(out, put(out, at, _PNL), fill.closed_pnl, PLACES, True)
-        at = put_hex(out, put(out, at, _HASH), fill.hash)
-        at = put_int(out, put(out, at, _OID), fill.order)
-        at = _put_bool(out, put(out, at, _CROSSED), fill.flags & Flag.CROSSED != 0)
-        at = put_decimal(out, put(out, at, _FEE), fill.fee, PLACES, True)
-        at = put_int(out, put(out, at, _TID), fill.trade)
-        at = _put_fill_options(out, at, fill, market, names)
+        at = _put_fill(out, at, fills[i], markets[fills[i].market], names)
+    return at
+
+
+@entry
+def write_slice_fills(out, at, fills, count, markets, names):
+    """Write fills[:count] of TWAPs' slices, each with the id of its TWAP."""
+    for i in range(count):
+        at = put(out, at, _COMMA) if i > 0 else at
+        at = _put_fill(out, put(out, at, _FILL), fills[i], markets[fills[i].market], names)
+        at = put_int(out, put(out, at, _TWAP), fills[i].twap)
         at = put(out, at, _CLOSE)
     return at
+
+
+@inner
+def _put_fill(out, at, fill, market, names):
+    at = put_quoted(out, put(out, at, _COIN), market.name)
+    at = put_decimal(out, put(out, at, _PX), fill.price, market.price_places, True)
+    at = put_decimal(out, put(out, at, _SZ), fill.quantity, market.quantity_places, True)
+    at = _put_side(out, put(out, at, _SIDE), fill.side)
+    at = put_int(out, put(out, at, _TIME), fill.time_ms)
+    at = put_decimal(out, put(out, at, _START), fill.start_position, market.quantity_places, True)
+    at = _put_name(out, put(out, at, _DIR), names, fill.direction)
+    at = put_decimal(out, put(out, at, _PNL), fill.closed_pnl, PLACES, True)
+    at = put_hex(out, put(out, at, _HASH), fill.hash)
+    at = put_int(out, put(out, at, _OID), fill.order)
+    at = _put_bool(out, put(out, at, _CROSSED), fill.flags & Flag.CROSSED != 0)
+    at = put_decimal(out, put(out, at, _FEE), fill.fee, PLACES, True)
+    at = put_int(out, put(out, at, _TID), fill.trade)
+    return put(out, _put_fill_options(out, at, fill, market, names), _CLOSE)
 
 
 @inner
@@ -432,3 +445,4 @@ def warm() -> None:
     write_diffs(out, 0, events, links, 0, markets)
     write_trades(out, 0, np.zeros(1, layout.TRADE), 1, markets)
     write_fills(out, 0, np.zeros(1, layout.FILL), 1, markets, names)
+    write_slice_fills(out, 0, np.zeros(1, layout.FILL), 1, markets, names)

@@ -19,10 +19,11 @@ END = -1  # of a chain
 
 # what somebody wants of a market: its levels, its trades, every order, or to know that there was a trade
 BOOK, TRADES, QUEUE, PRICE = 1, 2, 4, 8
-# of an account: the list of its orders, every status, every fill, its funds, every entry of its ledger
-OPEN, ORDERS, FILLS, FUNDS, LEDGER = 1, 2, 4, 8, 16
-_CHAINED = TRADES | QUEUE | LEDGER
-assert _CHAINED == ORDERS | FILLS | LEDGER, "what is told event by event, of either"
+# of an account: the list of its orders, every status, every fill, its funds, every entry of its ledger, every
+# beginning and end of a TWAP
+OPEN, ORDERS, FILLS, FUNDS, LEDGER, TWAPS = 1, 2, 4, 8, 16, 32
+_CHAINED = TRADES | QUEUE | LEDGER | TWAPS
+assert _CHAINED == ORDERS | FILLS | LEDGER | TWAPS, "what is told event by event, of either"
 
 
 class Wants(NamedTuple):
@@ -110,6 +111,8 @@ def sift(events: Array, start: int, end: int, markets: Wants, accounts: Wants, c
             of_account = FUNDS
         elif event.kind == EventKind.LEDGER:
             of_account = LEDGER
+        elif event.kind == EventKind.TWAP:
+            of_account = TWAPS
         if of_market != 0:
             market_count = _mark(markets, event.market, of_market, i, market_count)
         if of_account != 0:

@@ -339,6 +339,14 @@ class World:
         whole = np.ascontiguousarray(fills)  # likewise
         return self._text(encode.write_fills(out, 0, whole, len(whole), arrays["markets"], arrays["names"]))
 
+    def slice_fills_json(self, fills: Array) -> bytes:
+        """Fills of TWAPs' slices, each with the id of its TWAP."""
+        arrays = self.arrays
+        out = self._room(len(fills))
+        whole = np.ascontiguousarray(fills)  # likewise
+        tables = arrays["markets"], arrays["names"]
+        return self._text(encode.write_slice_fills(out, 0, whole, len(whole), *tables))
+
     def candles_json(self, candles: Array, ends_ms: Array, market: int, interval: str) -> bytes:
         """Candles (CANDLE[]) of a market and interval, joined by commas. ends_ms: the last of each."""
         row, name = self.arrays["markets"][market], np.frombuffer(interval.encode(), np.uint8)

@@ -10,20 +10,21 @@ Money is in 10**-6 USD; the margin of an account is what the test says, not what
 """
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import numpy as np
 
 from shm import broadcast, codes, layout
 from shm.constants import PERP_DECIMALS
 from shm.layout import NO_ACCOUNT, NO_MARKET, NO_SLOT
-from tests.world import Block, World, raw
+from tests.world import SIDES, Block, World, raw
 
 KEPT = 16  # candles of each market and interval
 INTERVALS = list(codes.INTERVALS_MS)
 COUNTS = {
     "contracts": 8, "funds": 64, "positions": 256, "agents": 64, "ledger": 64,
     "candle_heads": 8 * len(INTERVALS), "candles": 8 * len(INTERVALS) * KEPT,
-    "rates": 8 * KEPT,
+    "rates": 8 * KEPT, "twaps": 64, "running_twaps": 64,
 }  # fmt: skip
 
 
@@ -43,6 +44,7 @@ class Exchange(World):
         super().__init__(epoch, height, **COUNTS | counts)
         self.status["mode"] = codes.Mode.EXCHANGE
         self.positions = {}  # (account, market) -> row
+        self.twaps = {}  # id -> row, while it runs
 
     def places(self, size_decimals):
         return PERP_DECIMALS - size_decimals, size_decimals
@@ -61,7 +63,7 @@ class Exchange(World):
             a = super().account(address)
             row = self.arrays["funds"][a : a + 1]
             row["master"] = row["first_sub"] = row["next_sub"] = NO_ACCOUNT
-            row["first_agent"] = row["first_position"] = NO_SLOT
+            row["first_agent"] = row["first_position"] = row["first_twap"] = NO_SLOT
         return self.accounts[address]
 
     def new_block(self, height, time_ms):
@@ -73,7 +75,7 @@ class ExchangeBlock(Block):
 
     def __init__(self, world, height, time_ms):
         super().__init__(world, height, time_ms)
-        self.changes, self.entries = [], []
+        self.changes, self.entries, self.twaps = [], [], []
 
     def funds(self, user, **fields):
         """Give an account these FUNDS."""
@@ -116,6 +118,24 @@ class ExchangeBlock(Block):
         for field, value in more.items():
             entry[field] = value
         self.entries.append(entry)
+
+    def twap(self, user, id, coin, state=codes.Twap.ACTIVATED, side="B", sz="0", done="0", **fields):
+        """A TWAP begins, goes on or ends. sz, done: what is wanted and executed. fields: others of TWAP."""
+        world = self.world
+        told = {"height": self.height, "time_ms": self.time_ms, "order": id, "state": state, "next": NO_SLOT}
+        told |= {"side": SIDES[side], "market": world.market(coin), "account": world.account(user)}
+        told |= {"quantity": world.size(coin, sz), "executed": world.size(coin, done)}
+        begins, ends = id not in world.twaps, state != codes.Twap.ACTIVATED
+        if begins and not ends:
+            taken = {*world.twaps.values()}
+            world.twaps[id] = next(row for row in range(64) if row not in taken)
+        row = world.twaps.pop(id, None) if ends else world.twaps[id]
+        self._change_account(user, lambda a: self._write_twap(a, row, begins, ends, told | fields))
+        if begins or ends:
+            entry = np.zeros(1, layout.TWAP)
+            for field, value in (told | fields).items():
+                entry[field] = value
+            self.twaps.append(entry)
 
     def open_interest(self, coin, size):
         self.contract(coin, open_interest=self.world.size(coin, size))
@@ -163,6 +183,22 @@ class ExchangeBlock(Block):
             rows[a, m] = self._link("positions", "position_count", a, "first_position", {"market": m})
         self._set("positions", rows[a, m], told)
 
+    def _write_twap(self, a, row, begins, ends, told):
+        funds, running = self.world.arrays["funds"], self.world.arrays["running_twaps"]
+        links = [link for link in self._running(a) if link != row or not ends]
+        links = [row, *links] if begins and not ends else links
+        if row is not None:
+            self._set("running_twaps", row, told)
+        for link, following in pairwise([*links, NO_SLOT]):
+            running["next"][link] = following
+        funds["first_twap"][a] = links[0] if links else NO_SLOT
+
+    def _running(self, a):
+        row = int(self.world.arrays["funds"]["first_twap"][a])
+        while row != NO_SLOT:
+            yield row
+            row = int(self.world.arrays["running_twaps"]["next"][row])
+
     def _write_rows(self):
         super()._write_rows()
         for a, write in self.changes:
@@ -186,6 +222,12 @@ class ExchangeBlock(Block):
             position = broadcast.publish(arrays["ledger_ring"], arrays["ledger"], entry, 1)
             arrays["funds"]["last_ledger"][a] = position + 1
             self._event(codes.EventKind.LEDGER, order=position, market=layout.NO_MARKET, account=a)
+        for entry in self.twaps:
+            a = int(entry["account"][0])
+            entry["account_prior"] = arrays["funds"]["last_twap"][a]
+            position = broadcast.publish(arrays["twap_ring"], arrays["twaps"], entry, 1)
+            arrays["funds"]["last_twap"][a] = position + 1
+            self._event(codes.EventKind.TWAP, order=position, market=entry["market"][0], account=a)
 
     def _write_candle(self, series, interval, trade):
         head, kept = self.world.arrays["candle_heads"]["count"], KEPT

@@ -34,7 +34,7 @@ ORDER = {  # a module imports only what stands before it in its package; a new f
     "follow.tail follow.join follow.bootstrap follow.meta follow.checkpoint follow.check follow.watch "
     "follow.follower follow.runner follow.__main__",
     "gateway": "errors terms exchange_schema schema codec actions signing numbers encode quotes world older "
-    "commands door answers exchange interest candles contracts accounts ledger account_info bound "
+    "commands door answers exchange interest candles contracts accounts ledger twaps account_info bound "
     "account_channels channels rings fanout readers notices feed session info http accept ws archive "
     "application front server "
     "__main__",
@@ -58,7 +58,7 @@ PURE = {  # modules that know no clock, no chance, no outside world
     "exchange.candles exchange.world exchange.statements exchange.project "
     "follow.records follow.scan follow.intern follow.events follow.decode follow.parse follow.join",
     "gateway": "errors terms exchange_schema schema codec actions signing numbers encode quotes world older "
-    "commands door answers exchange interest candles contracts accounts ledger account_info bound "
+    "commands door answers exchange interest candles contracts accounts ledger twaps account_info bound "
     "account_channels channels rings fanout readers notices feed session info",
 }
 OUTSIDE = {"asyncio", "os", "random", "secrets", "socket", "subprocess", "threading", "time"}

@@ -369,12 +369,13 @@ def test_the_last_that_was_said_of_each_candle_is_that_candle(world, feed, seed)
 def test_after_a_gap_nothing_is_missing(world):
     """The ring has 1024 events: whoever sleeps through more of them is told the rest of everything."""
     feed = feed_of(world)
-    kinds = ("userNonFundingLedgerUpdates", "userHistoricalOrders", "clearinghouseState")
+    kinds = ("userNonFundingLedgerUpdates", "userHistoricalOrders", "clearinghouseState", "userTwapHistory")
     reader = Reader(feed, CANDLE, *({"type": kind, **OF_ALICE} for kind in kinds))
     reader.take()
     with world.block() as block:
         block.money(ALICE, codes.Ledger.DEPOSIT, 5_000_000)
         block.funds(ALICE, cash=9_000_000, used=0)
+        block.twap(ALICE, 7, "BTC")
         block.remove(1)
     trade(world, "BTC", "60000")
     for oid in range(100, 700):
@@ -385,6 +386,7 @@ def test_after_a_gap_nothing_is_missing(world):
     assert heard["candle"] == candles(world)[-1]
     (entry,) = heard["userNonFundingLedgerUpdates"]["nonFundingLedgerUpdates"]
     assert entry["delta"]["usdc"] == "5.0"
+    assert [entry["twapId"] for entry in heard["userTwapHistory"]["history"]] == [7]
     assert heard["userHistoricalOrders"]["isSnapshot"] is True, "it begins anew"
     assert heard["userHistoricalOrders"]["orderHistory"][0]["status"] == "canceled"
     assert heard["clearinghouseState"]["clearinghouseState"]["marginSummary"]["accountValue"] == "9.0"

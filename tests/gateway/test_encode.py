@@ -208,6 +208,8 @@ def test_no_element_is_longer_than_its_bound():
     end = encode.write_fills(out, 0, fill, 1, markets, names)
     assert end <= encode.ELEMENT_BYTES_MAX
     assert json.loads(out[:end].tobytes())["liquidation"]["liquidatedUser"] == "0x" + "ff" * 20
+    end = encode.write_slice_fills(out, 0, fill, 1, markets, names)
+    assert end <= encode.ELEMENT_BYTES_MAX and json.loads(out[:end].tobytes())["twapId"] == 2**63 - 1
     ended = np.zeros(1, layout.ENDED)
     for field in ended.dtype.names:
         if ended.dtype[field] == np.int64:

@@ -6,7 +6,20 @@ import numpy as np
 import pytest
 
 from gateway import interest
-from gateway.interest import BOOK, END, FILLS, OPEN, ORDERS, QUEUE, TRADES, Sieve
+from gateway.interest import (
+    BOOK,
+    END,
+    FILLS,
+    FUNDS,
+    LEDGER,
+    OPEN,
+    ORDERS,
+    PRICE,
+    QUEUE,
+    TRADES,
+    TWAPS,
+    Sieve,
+)
 from shm import layout
 from shm.codes import EventKind
 
@@ -15,10 +28,14 @@ TELLS = {  # kind -> what it tells of a market, and of an account
     EventKind.NEW: (QUEUE | BOOK, OPEN),
     EventKind.UPDATE: (QUEUE | BOOK, OPEN),
     EventKind.REMOVE: (QUEUE | BOOK, OPEN),
-    EventKind.TRADE: (TRADES, 0),
+    EventKind.TRADE: (TRADES | PRICE, 0),
     EventKind.FILL: (0, FILLS | OPEN),
+    EventKind.FUNDS: (0, FUNDS),
+    EventKind.LEDGER: (0, LEDGER),
+    EventKind.TWAP: (0, TWAPS),
     EventKind.BLOCK: (0, 0),
 }
+WHOLE = BOOK | PRICE  # likewise OPEN and FUNDS: of these it is told what there is, and not each event
 MARKETS, ACCOUNTS, EVENTS = 6, 9, 60
 
 
@@ -35,7 +52,7 @@ def test_what_is_wanted_is_chained_in_order(seed):
     chance = random.Random(seed)
     sieve, events = Sieve(MARKETS, ACCOUNTS, EVENTS), np.zeros(EVENTS, layout.EVENT)
     for wanted in (sieve.markets.wanted, sieve.accounts.wanted):
-        wanted[:] = [chance.choice([0, 0, chance.randrange(8)]) for _ in wanted]
+        wanted[:] = [chance.choice([0, 0, chance.randrange(64)]) for _ in wanted]
     for _ in range(3):  # each block after the one before was cleared
         for event in events:
             event["kind"] = chance.choice(list(TELLS))
@@ -54,7 +71,7 @@ def test_what_is_wanted_is_chained_in_order(seed):
                 told = int(half.wanted[row]) & TELLS[EventKind(events["kind"][i])][part]
                 if told:
                     marks[row] = marks.get(row, 0) | told
-                if told & ~1:  # levels and lists are told whole, not event by event
+                if told & ~WHOLE:
                     chains.setdefault(row, []).append(i)
             assert sorted(rows) == sorted(marks)
             assert {row: int(half.marks[row]) for row in rows} == marks

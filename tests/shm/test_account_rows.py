@@ -111,6 +111,36 @@ def test_a_ledger_ends_where_the_ring_has_forgotten(world):
     assert ledger_of(world, ALICE) == [], "all of it was overwritten"
 
 
+def twaps_of(world, user, size=100):
+    """The ids of those that run; or what the reader said instead."""
+    out = np.zeros(size, layout.TWAP)
+    mapped = tables(world, "accounts", "funds", "running_twaps")
+    count = account_rows.read_running_twaps(*mapped, world.account(user), out, TRIES)
+    return out["order"][:count].tolist() if count >= 0 else count
+
+
+def began_and_ended(world, user, size=100):
+    out = np.zeros(size, layout.TWAP)
+    mapped = tables(world, "funds", "twap_ring", "twaps")
+    count = account_rows.read_twaps(*mapped, world.account(user), out)
+    return out["order"][:count].tolist()
+
+
+def test_twaps_that_run_are_newest_first_and_all_there(world):
+    for id in range(1, 91):  # 90 beginnings and 60 ends, of which the ring keeps the last 64
+        with world.block() as block:
+            block.twap(ALICE if id % 2 else BOB, id, "BTC", sz="1")
+        if id > 30:
+            with world.block() as block:
+                block.twap(ALICE if id % 2 else BOB, id, "BTC", codes.Twap.FINISHED, sz="1")
+    assert twaps_of(world, ALICE) == list(range(29, 0, -2))
+    assert twaps_of(world, BOB) == list(range(30, 0, -2))
+    assert twaps_of(world, ALICE, size=14) == rows.TOO_SMALL
+    assert twaps_of(world, CAROL) == began_and_ended(world, CAROL) == []
+    assert began_and_ended(world, ALICE) == [id for id in range(89, 58, -2) for _ in range(2)]
+    assert began_and_ended(world, BOB, size=3) == [90, 90, 88]
+
+
 # --- markets -----------------------------------------------------------------------------------------------
 
 
@@ -208,8 +238,10 @@ def test_a_writer_at_work_is_met_and_told(world):
         block.agent(ALICE, CAROL, "first")
     of_agents, of_subs = tables(world, "accounts", "funds", "agents"), tables(world, "accounts", "funds")
     of_candles = tables(world, "markets", "candle_heads", "candles")
-    one = tables(world, "status", "accounts", "agents")
+    one, running = tables(world, "status", "accounts", "agents"), np.zeros(1, layout.TWAP)
+    of_twaps = tables(world, "accounts", "funds", "running_twaps")
     readers = (
+        lambda: account_rows.read_running_twaps(*of_twaps, a, running, TRIES),
         lambda: account_rows.read_agents(*of_agents, a, out, TRIES),
         lambda: account_rows.read_agent(*one, raw(CAROL), out, TRIES),
         lambda: account_rows.read_subs(*of_subs, a, words, TRIES),
@@ -234,14 +266,16 @@ def test_nonsense_in_the_links_leads_nowhere(world):
     with world.block() as block:
         block.agent(ALICE, CAROL)
         block.sub(ALICE, NOBODY, "sub")
+        block.twap(ALICE, 7, "BTC")
     out, agents, words = (np.zeros(8, dtype) for dtype in (layout.POSITION, layout.AGENT, layout.WORD))
-    funds = np.zeros(1, layout.FUNDS)
+    funds, running = np.zeros(1, layout.FUNDS), np.zeros(8, layout.TWAP)
+    of_twaps = tables(world, "accounts", "funds", "running_twaps")
     of_account = tables(world, "accounts", "funds", "positions")
     of_agents = tables(world, "accounts", "funds", "agents")
     for _ in range(300):
         for table, field in (
             ("funds", "first_position"), ("positions", "next"), ("funds", "first_agent"), ("agents", "next"),
-            ("funds", "first_sub"), ("funds", "next_sub"),
+            ("funds", "first_sub"), ("funds", "next_sub"), ("funds", "first_twap"), ("running_twaps", "next"),
         ):  # fmt: skip
             if chance.random() < 0.5:
                 column = world.arrays[table][field]
@@ -250,6 +284,7 @@ def test_nonsense_in_the_links_leads_nowhere(world):
             account_rows.read_account(*of_account, a, funds, out, TRIES),
             account_rows.read_agents(*of_agents, a, agents, TRIES),
             account_rows.read_subs(*of_account[:2], a, words, TRIES),
+            account_rows.read_running_twaps(*of_twaps, a, running, TRIES),
         )
         assert all(rows.TOO_SMALL <= result <= 8 for result in results)
 
