@@ -12,7 +12,7 @@ import numpy as np
 from engine.exchange.records import Kind
 from engine.exchange.state import State
 from shm import units
-from shm.codes import NAMES, Command, Condition, Flag, Ledger, Oracle, Refusal, Side, Tif, Trading
+from shm.codes import NAMES, Command, Condition, Flag, Ledger, Oracle, Refusal, Side, Tif, Trading, Twap
 from shm.constants import FUNDING_PLACES, PERP_DECIMALS, USD_PLACES
 from shm.layout import NO_ACCOUNT, NO_MARKET
 
@@ -66,6 +66,7 @@ READ: dict[str, How] = {
     "ledger": _code(Ledger),
     "mode": _code(Trading),
     "oracle": _code(Oracle),
+    "twap": _code(Twap),
 }
 
 # --- what each kind tells -----------------------------------------------------------------------------------
@@ -132,6 +133,12 @@ _TOLD = {
         "triggered",
         f"{_ORDER}, size quantity size_or_all, of original size_or_all, {_OF_ORDER}",
     ),
+    Kind.TWAP: (
+        "twap",
+        "id order number, side side side, state done twap, size quantity size, executed original size, "
+        "notional amount usd, minutes trade number, randomized code yes, reduce_only flags reduces",
+    ),
+    Kind.SLICE: ("slice", f"{_ORDER}, of trade number"),
 }
 WORDS = {
     kind: (what, [tuple(word.split()) for word in words.split(", ")]) for kind, (what, words) in _TOLD.items()
