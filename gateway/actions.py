@@ -130,6 +130,20 @@ class Twap(Part):
     randomize: bool = field(name="t")
 
 
+class TwapStart(Part):
+    """Where the mark starts a TWAP."""
+
+    price: Decimal = field(name="p")
+    is_above: bool = field(name="a")
+
+
+class TwapDetails(Part):
+    """Both are hashed, also where they are null."""
+
+    start: TwapStart | None = field(name="t")
+    stop_price: Decimal | None = field(name="s")
+
+
 # --- actions signed by their hash --------------------------------------------------------------------------
 
 
@@ -178,6 +192,12 @@ class UpdateIsolatedMargin(Part, tag_field="type", tag="updateIsolatedMargin"):
 
 class TwapOrder(Part, tag_field="type", tag="twapOrder"):
     twap: Twap
+    details: TwapDetails | None = None
+
+
+class TwapCancel(Part, tag_field="type", tag="twapCancel"):
+    market: Market = field(name="a")
+    id: Oid = field(name="t")
 
 
 class Noop(Part, tag_field="type", tag="noop"):
@@ -245,6 +265,7 @@ Action = (
     | UpdateLeverage
     | UpdateIsolatedMargin
     | TwapOrder
+    | TwapCancel
     | Noop
     | CreateSubAccount
     | SubAccountTransfer
@@ -256,7 +277,7 @@ TYPED = (UsdSend, ApproveAgent)  # neither a vault nor an expiry is among what t
 NO_VAULT = (*TYPED, CreateSubAccount, SubAccountTransfer)  # an account's own: clients sign no vault there
 
 NOT_SERVED = frozenset(  # what else the wire has
-    "twapCancel topUpIsolatedOnlyMargin reserveRequestWeight subAccountModify subAccountSpotTransfer "
+    "topUpIsolatedOnlyMargin reserveRequestWeight subAccountModify subAccountSpotTransfer "
     "vaultTransfer vaultModify vaultDistribute createVault setReferrer registerReferrer setDisplayName "
     "evmUserModify agentEnableDexAbstraction agentSetAbstraction agentSendAsset spotUser claimRewards "
     "borrowLend perpDeploy spotDeploy CSignerAction CValidatorAction gossipPriorityBid spotSend withdraw3 "

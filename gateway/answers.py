@@ -19,11 +19,15 @@ DEFAULT = b'{"status":"ok","response":{"type":"default"}}'
 _STATUSES = b'{"status":"ok","response":{"type":"%b","data":{"statuses":[%b]}}}'
 _CREATED = b'{"status":"ok","response":{"type":"createSubAccount","data":"%b"}}'
 _LOGGED_IN = b'{"status":"ok","user":"%b","validUntil":%d}'
+_TWAP = b'{"status":"ok","response":{"type":"%b","data":{"status":%b}}}'
 _SUCCESS = b'"success"'
 _WAITS: dict[int, bytes] = {  # of a trigger order that belongs to another order or to a position
     Outcome.WAITS_FOR_FILL: b'"waitingForFill"',
     Outcome.WAITS_FOR_TRIGGER: b'"waitingForTrigger"',
 }
+
+
+TWAP_DOLLARS = 10  # that each minute of a TWAP must be worth
 
 
 class Asked(NamedTuple):
@@ -51,6 +55,10 @@ def write(asked: Asked, acks: Sequence[Ack]) -> bytes:
             return _STATUSES % (b"cancel", b",".join(_cancel(asked, ack) for ack in acks))
         case actions.Modify():
             return _modify(asked, action, first)
+        case actions.TwapOrder():
+            return _TWAP % (b"twapOrder", _twap(asked, action.twap, first))
+        case actions.TwapCancel():
+            return _TWAP % (b"twapCancel", _cancel(asked, first))
         case actions.CreateSubAccount():
             return _CREATED % hexadecimal(asked.created).encode()
         case actions.Login():
@@ -110,6 +118,15 @@ def _modify(asked: Asked, action: actions.Modify, ack: Ack) -> bytes:
     return DEFAULT
 
 
+def _twap(asked: Asked, twap: actions.Twap, ack: Ack) -> bytes:
+    code = asked.refused.get(0)
+    if code is not None:
+        return _error(errors.refused(code, asset=twap.market))
+    if ack.outcome == Outcome.REFUSED:
+        return _error(_words(asked, ack.code, ack))
+    return b'{"running":{"twapId":%d}}' % ack.order
+
+
 def _cancel(asked: Asked, ack: Ack) -> bytes:
     return _error(_words(asked, ack.code, ack)) if ack.outcome == Outcome.REFUSED else _SUCCESS
 
@@ -119,6 +136,7 @@ def _error(text: str) -> bytes:
 
 
 def _words(asked: Asked, code: int, ack: Ack) -> str:
+    minutes = asked.action.twap.minutes if isinstance(asked.action, actions.TwapOrder) else 0
     return errors.refused(
         code,
         signer=hexadecimal(asked.signer),
@@ -126,6 +144,8 @@ def _words(asked: Asked, code: int, ack: Ack) -> str:
         other=asked.action.sub if isinstance(asked.action, actions.SubAccountTransfer) else "",
         asset=ack.market,
         bbo=_bbo(asked, ack) if code == Code.POST_ONLY else "",
+        minutes=minutes,
+        dollars=TWAP_DOLLARS * minutes,
     )
 
 

@@ -119,6 +119,10 @@ def make(
         case actions.CancelByCloid():
             for by_cloid in action.cancels:
                 records.add(Command.CANCEL_CLOID, by_cloid.market, of=raw(by_cloid.cloid))
+        case actions.TwapOrder():
+            _add_twap(records, refused, size_decimals, action)
+        case actions.TwapCancel():
+            records.add(Command.TWAP_CANCEL, action.market, order=action.id)
         case _:
             _add_of_account(records, action, created)
     return records.array(), refused
@@ -133,7 +137,8 @@ def cancel_all(signer: bytes, vault: bytes | None) -> Array:
 
 def is_cancel(action: actions.Action) -> bool:
     """Whether an action only takes orders away: such a one finds room when others do not."""
-    return isinstance(action, (actions.Cancel, actions.CancelByCloid, actions.ScheduleCancel))
+    cancels = (actions.Cancel, actions.CancelByCloid, actions.ScheduleCancel, actions.TwapCancel)
+    return isinstance(action, cancels)
 
 
 def size(action: actions.Action) -> int:
@@ -257,6 +262,27 @@ def _add_order(
 def _condition(is_buy: bool, trigger: actions.Trigger) -> Condition:
     """Where the mark fires it: a stop follows the price, a take profit waits for a better one."""
     return Condition.ABOVE if is_buy == (trigger.tpsl == "sl") else Condition.BELOW
+
+
+def _add_twap(
+    records: _Records, refused: dict[int, Code], size_decimals: Sequence[int], action: actions.TwapOrder
+) -> None:
+    twap = action.twap
+    if action.details is not None:
+        raise Refusal(errors.NOT_SUPPORTED.format("twapOrder with details"))
+    if twap.market >= len(size_decimals):
+        refused[0] = Code.ORDER_MARKET
+        return
+    try:
+        quantity = units.parse_decimal(twap.quantity.encode(), size_decimals[twap.market])
+    except units.NotADecimal:
+        refused[0] = Code.SIZE
+        return
+    flags = Ask.REDUCE_ONLY if twap.reduce_only else 0
+    if twap.randomize:
+        flags |= Ask.RANDOMIZE
+    side = Side.BUY if twap.is_buy else Side.SELL
+    records.add(Command.TWAP, twap.market, quantity=quantity, amount=twap.minutes, side=side, flags=flags)
 
 
 def _add_of_account(records: _Records, action: actions.Action, created: bytes) -> None:

@@ -141,7 +141,10 @@ assert REFUSALS.keys() == set(Code) - {Code.NONE}, "every refusal has its words"
 
 
 def refused(code: int, **facts: object) -> str:
-    """The words for a code. facts: signer, vault, other (0x...), asset, bbo, as far as the code has them."""
+    """The words for a code.
+
+    facts  signer, vault, other (0x...), asset, bbo, minutes, dollars, as far as the code has them
+    """
     return REFUSALS[Code(code)].format_map(facts)
 
 

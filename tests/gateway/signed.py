@@ -42,6 +42,12 @@ ACTIONS = {
         "type": "twapOrder",
         "twap": {"a": 0, "b": True, "s": "1", "r": False, "m": 5, "t": False},
     },
+    "twapOrder with details": {
+        "type": "twapOrder",
+        "twap": {"a": 0, "b": True, "s": "1", "r": False, "m": 5, "t": False},
+        "details": {"t": {"p": "103", "a": True}, "s": None},
+    },
+    "twapCancel": {"type": "twapCancel", "a": 0, "t": 77_738_308},
     "noop": {"type": "noop"},
     "createSubAccount": {"type": "createSubAccount", "name": "desk: 2"},
     "subAccountTransfer": {

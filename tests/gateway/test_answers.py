@@ -144,6 +144,9 @@ WORDS = {
     Code.INTEREST_FLIP: "Order would increase open interest while open interest is capped. asset=1",
     Code.INTEREST_CAP: "Order would increase open interest while open interest is capped. asset=1",
     Code.TIER: "Order would cause position to exceed margin tier limit at current leverage. asset=1",
+    Code.TWAP_MINUTES: "Invalid TWAP duration: 0 min(s)",
+    Code.TWAP_VALUE: "TWAP order value too small. Min is $0, which is $10 per minute.",
+    Code.TWAP_GONE: "TWAP was never placed, already canceled, or filled.",
 }
 OF_ACTIONS = {
     Code.UNKNOWN_SIGNER: f"User or API Wallet 0x{'11' * 20} does not exist.",
@@ -210,6 +213,50 @@ def test_cancels():
     )
     by_cloid = {"type": "cancelByCloid", "cancels": [{"asset": 1, "cloid": CLOID}]}
     assert answer(by_cloid, ack()) == statuses("cancel", "success")
+
+
+def twap(minutes=5, market=1):
+    sent = {"a": market, "b": True, "s": "1", "r": False, "m": minutes, "t": False}
+    return {"type": "twapOrder", "twap": sent}
+
+
+TWAP_CANCEL = {"type": "twapCancel", "a": 1, "t": 77738308}
+
+
+def of_twap(kind, status):
+    return {"status": "ok", "response": {"type": kind, "data": {"status": status}}}
+
+
+def test_a_twap_is_told_its_id():
+    assert answer(twap(), ack(order=77738308), raw=True) == (
+        b'{"status":"ok","response":{"type":"twapOrder","data":{"status":{"running":{"twapId":77738308}}}}}'
+    )
+    assert answer(TWAP_CANCEL, ack(order=77738308), raw=True) == (
+        b'{"status":"ok","response":{"type":"twapCancel","data":{"status":"success"}}}'
+    )
+
+
+TWAP_WORDS = {
+    Code.TWAP_MINUTES: "Invalid TWAP duration: 120 min(s)",
+    Code.TWAP_VALUE: "TWAP order value too small. Min is $1200, which is $10 per minute.",
+}
+
+
+@pytest.mark.parametrize("code", WORDS)
+def test_a_twap_that_is_refused_has_one_status(code):
+    error = {"error": (WORDS | TWAP_WORDS)[code]}
+    assert answer(twap(120), refused(code, quantity=1234)) == of_twap("twapOrder", error)
+    assert answer(TWAP_CANCEL, refused(code, quantity=1234)) == of_twap("twapCancel", {"error": WORDS[code]})
+
+
+def test_a_twap_whose_action_is_refused_has_none():
+    for action in twap(), TWAP_CANCEL:
+        assert answer(action, refused(Code.UNKNOWN_SIGNER)) == err(OF_ACTIONS[Code.UNKNOWN_SIGNER])
+
+
+def test_a_twap_that_was_refused_in_its_place():
+    for code, text in (Code.SIZE, "Order has invalid size. asset=9"), (Code.ORDER_MARKET, "Unknown asset 9"):
+        assert answer(twap(market=9), ack(), refused={0: code}) == of_twap("twapOrder", {"error": text})
 
 
 @pytest.mark.parametrize(

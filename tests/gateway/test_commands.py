@@ -277,6 +277,38 @@ def test_the_other_kinds(action, facts):
     differs(one(action), **facts)
 
 
+TWAP = {"a": 1, "b": False, "s": "0.25", "r": True, "m": 30, "t": True}
+
+
+def twap(**changed):
+    return {"type": "twapOrder", "twap": TWAP | changed}
+
+
+def test_a_twap_is_whole_units_of_its_market():
+    facts = {"kind": Command.TWAP, "market": 1, "quantity": 2500, "amount": 30}
+    both = Ask.REDUCE_ONLY | Ask.RANDOMIZE
+    differs(one(twap()), **facts, side=Side.SELL, flags=both)
+    differs(one(twap(r=False)), **facts, side=Side.SELL, flags=Ask.RANDOMIZE)
+    differs(one(twap(t=False, b=True)), **facts, side=Side.BUY, flags=Ask.REDUCE_ONLY)
+    differs(
+        one(twap(), vault=VAULT, in_session=True),
+        **facts,
+        side=Side.SELL,
+        flags=both | Ask.HAS_VAULT | Ask.SESSION,
+        vault=VAULT,
+        nonce=0,
+    )
+    assert one(twap(m=2**63 - 1))["amount"] == 2**63 - 1
+    differs(one({"type": "twapCancel", "a": 77, "t": 9}), kind=Command.TWAP_CANCEL, market=77, order=9)
+
+
+@pytest.mark.parametrize(("change", "code"), [({"s": "0.00001"}, Code.SIZE), ({"a": 3}, Code.ORDER_MARKET)])
+def test_a_twap_that_no_unit_can_say_leaves_a_noop(change, code):
+    made, refused = make(twap(**change))
+    assert refused == {0: code}
+    differs(made[0], kind=Command.NOOP)
+
+
 def test_a_session_has_no_nonce():
     differs(one({"type": "noop"}, in_session=True), kind=Command.NOOP, nonce=0, flags=Ask.SESSION)
 
@@ -285,7 +317,7 @@ def test_a_session_has_no_nonce():
     ("action", "text"),
     [
         (orders(ORDER) | {"grouping": {"p": 1}}, "grouping priority is not supported"),
-        (signed.ACTIONS["twapOrder"], "twapOrder is not supported"),
+        (signed.ACTIONS["twapOrder with details"], "twapOrder with details is not supported"),
     ],
 )
 def test_what_is_not_served(action, text):

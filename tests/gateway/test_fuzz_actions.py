@@ -158,6 +158,27 @@ ACTION = st.one_of(
     ),
     action("createSubAccount", {"name": st.from_regex(re.compile(actions.NAME_PATTERN, re.ASCII))}),
     action("subAccountTransfer", {"subAccountUser": ADDRESS, "isDeposit": st.booleans(), "usd": COUNT}),
+    action(
+        "twapOrder",
+        {
+            "twap": ordered(
+                {
+                    "a": MARKET,
+                    "b": st.booleans(),
+                    "s": NUMBER,
+                    "r": st.booleans(),
+                    "m": COUNT,
+                    "t": st.booleans(),
+                }
+            )
+        },
+        {
+            "details": ordered(
+                {"t": st.none() | ordered({"p": NUMBER, "a": st.booleans()}), "s": st.none() | NUMBER}
+            )
+        },
+    ),
+    action("twapCancel", {"a": MARKET, "t": COUNT}),
     action("login", {"validUntil": COUNT, "cancelOnDisconnect": st.booleans()}),
 )
 

@@ -75,8 +75,8 @@ def test_posts_are_answered_by_their_id(talk):
     assert talk.post(signed.body(NOOP), id=7) == [] and talk.post(signed.body(NOOP), id=5) == []
     talk.turn()
     assert talk.wire.take() == [posted(7, OK), posted(5, OK)]
-    assert talk.post(signed.body(signed.ACTIONS["twapOrder"]), id=6) == [
-        posted(6, err("twapOrder is not supported"))
+    assert talk.post(signed.body(signed.ACTIONS["twapOrder with details"]), id=6) == [
+        posted(6, err("twapOrder with details is not supported"))
     ]
     assert talk.post({}, id=8) == [posted(8, "422 Unprocessable Entity: " + errors.BAD_BODY.message, "error")]
 
