@@ -32,6 +32,7 @@ CONTRACT = (
     "interest_cap", "price_band", "mark_step", "impact_notional", "tier_count", "tier_from", "tier_leverage",
     "tier_deduction",
 )  # fmt: skip
+TWAP = ("order", "quantity", "executed", "notional", "began_ms", "minutes", "market", "side", "flags")
 POSITION = ("size", "entry", "isolated", "realised", "buys", "sells")
 
 
@@ -159,7 +160,18 @@ def _same_account(core, shown, account):
         (bytes(agent["address"]), bytes(agent["name"]), int(agent["valid_until_ms"]))
         for agent in (shown.agents[row] for row in chain(shown.agents, funds["first_agent"], "next"))
     ]
+    _same_twaps(core, shown, account)
     _same_positions(core, shown, account)
+
+
+def _same_twaps(core, shown, account):
+    running = core.twaps[: int(core.heap[0]["twap_count"])]
+    mine = running[running["account"] == account]
+    listed = list(chain(shown.running_twaps, shown.funds[account]["first_twap"], "next"))
+    theirs = shown.running_twaps[listed[::-1]]
+    for name in TWAP:
+        assert theirs[name].tolist() == mine[name].tolist(), name
+    assert theirs["is_randomized"].tolist() == mine["is_random"].tolist()
 
 
 def _same_positions(core, shown, account):

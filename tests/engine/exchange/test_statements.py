@@ -1,14 +1,21 @@
 """What readers see of orders in slices over time: what runs, how each began and ended, and their fills."""
 
+import random
+
+import pytest
+
 from engine import verify
 from engine.exchange import world
 from engine.exchange.records import Kind
 from engine.exchange.state import TINY
 from shm import codes
-from shm.codes import NAMES, EventKind, Flag, Side, Status, Twap
+from shm.codes import NAMES, Ask, EventKind, Flag, Side, Status, Twap
+from shm.codes import Command as Kinds
 from tests.engine import made
-from tests.engine.exchange.running import KEPT, chain
+from tests.engine.exchange.running import KEPT, Running, chain, same
 from tests.engine.exchange.test_project import block, opened, outcome, show, start
+from tests.exchange.commands import START_NS, TIGHT
+from tests.exchange.terms import Command as Asked
 
 FACTS = {"account": 1, "market": 0, "side": Side.SELL, "quantity": 900, "placed_ms": 55, "trade": 30}
 
@@ -115,6 +122,83 @@ def test_those_that_run_outlast_a_ring_that_has_gone_round():
         ends = twap(height + 10, height, Twap.FINISHED)
         show(shown, twap(height + 10, height), ends, block(height))
     assert runs(shown, 1) == [7] and 7 not in shown.twaps["order"].tolist()
+
+
+# --- as the core has them -----------------------------------------------------------------------------------
+
+ANN, BOB, CAT = (bytes([n]) * 20 for n in (1, 2, 3))
+BLOCKS, BLOCK_NS, SEEDS = 60, 20_000_000_000, 4
+
+
+class Floor:
+    """BOB makes a market at 100; ANN and CAT begin TWAPs and cancel some of them, by chance."""
+
+    def __init__(self, seed):
+        self.chance, self.running = random.Random(seed), Running(TIGHT)
+        self.now_ns, self.sequence = START_NS, 0
+        self.block(ask(Kinds.ADD_MARKET, text=b"M" + bytes(15), side=2, price=100_0000, amount=40))
+        self.block(*(ask(Kinds.DEPOSIT, other=who, amount=10**11) for who in (ANN, BOB, CAT)))
+
+    def block(self, *asked):
+        self.now_ns += BLOCK_NS
+        commands = []
+        for each in (*asked, ask(Kinds.ORACLE, price=100_0000), ask(Kinds.END_BLOCK)):
+            self.sequence += 1
+            commands.append(each._replace(sequence=self.sequence, time_ns=self.now_ns))
+        self.running.take(commands)
+        same(self.running.core, self.running.world)
+
+    def some(self):
+        """What is asked in a block."""
+        chance, quantity = self.chance, self.chance.choice([0, 40, 4_000])
+        yield ask(Kinds.CANCEL_ALL, signer=BOB, flags=Ask.SESSION)
+        for side, price in ((Side.BUY, 99_0000), (Side.SELL, 101_0000)):
+            if quantity:
+                facts = {"side": int(side), "price": price, "quantity": quantity}
+                yield ask(Kinds.ORDER, signer=BOB, flags=Ask.SESSION, **facts)
+        who = chance.choice([ANN, CAT])
+        if chance.random() < 0.5:
+            facts = {"side": chance.randrange(2), "quantity": chance.randrange(100, 3_000)}
+            flags = Ask.SESSION | chance.choice([0, 0, Ask.REDUCE_ONLY, Ask.RANDOMIZE])
+            yield ask(Kinds.TWAP, signer=who, amount=chance.choice([5, 6, 7]), flags=flags, **facts)
+        if chance.random() < 0.2:
+            yield ask(Kinds.TWAP_CANCEL, signer=who, order=chance.randrange(1, 20), flags=Ask.SESSION)
+
+
+def ask(kind, **fields):
+    return Asked(kind=int(kind), **fields)
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_after_every_block_the_same_ones_run_in_the_world_and_in_the_core(seed):
+    floor = Floor(seed)
+    for _ in range(BLOCKS):
+        floor.block(*floor.some())
+    shown, ended = floor.running.world, {}
+    kept = shown.twaps[: int(shown.twap_ring[0]["tail"])]
+    begun = kept[kept["state"] == Twap.ACTIVATED]["order"].tolist()
+    assert begun == list(range(1, len(begun) + 1)) and len(begun) > 5, "each has begun once"
+    for entry in kept[kept["state"] != Twap.ACTIVATED]:
+        assert ended.setdefault(int(entry["order"]), entry) is entry, "each has ended once at most"
+    assert {int(entry["state"]) for entry in ended.values()} == {Twap.FINISHED, Twap.TERMINATED}
+    running = sum((runs(shown, account) for account in range(6)), [])
+    assert sorted([*ended, *running]) == begun
+    _fills_are_those_of_slices(shown, ended)
+
+
+def _fills_are_those_of_slices(shown, ended):
+    """What a TWAP has executed is what its slices were filled."""
+    fills = shown.state.history.fills[: int(shown.state.history.fill_ring[0]["tail"])]
+    for id, entry in ended.items():
+        mine = fills[fills["twap"] == id]
+        assert mine["quantity"].sum() == entry["executed"]
+        assert (mine["quantity"] * mine["price"]).sum() == entry["notional"]
+        assert (mine["account"] == entry["account"]).all() and not mine["hash"].any()
+    closed = shown.state.history.closed[: int(shown.state.history.closed_ring[0]["tail"])]
+    slices = closed[closed["order_type"] == NAMES.index("Twap Slice")]
+    assert {*fills["order"][fills["twap"] >= 0].tolist()} <= {*slices["order"].tolist()}
+    others = fills[fills["twap"] < 0]
+    assert len(others) * 2 == len(fills) and not {*others["order"].tolist()} & {*slices["order"].tolist()}
 
 
 # --- its slices ---------------------------------------------------------------------------------------------
