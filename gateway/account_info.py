@@ -18,7 +18,7 @@ from gateway.contracts import DAY_MS, usd
 from gateway.older import EVER, Wanted, chain, finished
 from gateway.world import Array, World
 from shm import layout
-from shm.archived import CLOSED, FILLS, LEDGER, REJECTED
+from shm.archived import CLOSED, FILLS, LEDGER, REJECTED, TWAPS
 from shm.codes import Status
 from shm.constants import USER_FILLS_MAX
 
@@ -279,7 +279,15 @@ def _twap_history(world: World, request: asked.TwapHistoryInfo) -> bytes:
     row = row_of(world, request.user)
     if row is None:
         return b"[]"
-    return json([twaps.update(world, entry) for entry in twaps.history(world, row, twaps.ANSWER_MAX)])
+    most = twaps.ANSWER_MAX
+    kept, joint = chain(world, TWAPS, row, partial(twaps.history, world), most)
+    wanted = () if joint < 0 or len(kept) == most else (Wanted(TWAPS, row, joint, most),)
+
+    def finish(older: list[Array]) -> bytes:
+        entries = np.concatenate([kept, *older])[:most]
+        return json([twaps.update(world, entry) for entry in entries])
+
+    return finished(wanted, finish)
 
 
 def _ledger(

@@ -14,7 +14,7 @@ import numpy as np
 
 from gateway.world import Array, World
 from shm import archived
-from shm.archived import CLOSED, FILLS, LEDGER, REJECTED, Table
+from shm.archived import CLOSED, FILLS, LEDGER, REJECTED, TWAPS, Table
 
 EVER = (1 << 63) - 1
 HEADS = {  # where the chain of an account begins: section and field
@@ -22,6 +22,7 @@ HEADS = {  # where the chain of an account begins: section and field
     CLOSED.name: ("accounts", "last_closed"),
     REJECTED.name: ("accounts", "last_rejected"),
     LEDGER.name: ("funds", "last_ledger"),
+    TWAPS.name: ("funds", "last_twap"),
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gateway import accounts
+from gateway.accounts import hexed
 from gateway.contracts import places, usd
 from gateway.errors import NotNow
 from gateway.world import LOOKUP_TRIES, Array, World
@@ -55,7 +55,7 @@ def state(world: World, twap: np.void) -> dict[str, Any]:
     decimals = places(world, market).quantity
     return {
         "coin": world.coins[market],
-        "user": accounts.address(world, int(twap["account"])),
+        "user": hexed(twap["address"]),
         "side": "B" if twap["side"] == Side.BUY else "A",
         "sz": format_decimal(int(twap["quantity"]), decimals),
         "executedSz": format_decimal(int(twap["executed"]), decimals),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from shm import archived
-from shm.codes import INTERVALS_MS, NAMES, Flag, Ledger, Side
+from shm.codes import INTERVALS_MS, NAMES, Flag, Ledger, Side, Twap
 from shm.constants import FUNDING_PLACES, PERP_DECIMALS, PLACES, USD_PLACES
 
 ROWS = 50_000  # written at once
@@ -63,6 +63,7 @@ def _hex(value: bytes, market: Market | None) -> str | None:
 
 READ: dict[str, tuple[str, Read]] = {  # the type of the column, and what makes its values
     "integer": ("integer", lambda value, market: value),
+    "id": ("integer", lambda value, market: value if value >= 0 else None),
     "coin": ("text", lambda value, market: market and market.name),
     "interval": ("text", lambda value, market: [*INTERVALS_MS][value % len(INTERVALS_MS)]),
     "size": ("decimal", _size),
@@ -73,6 +74,7 @@ READ: dict[str, tuple[str, Read]] = {  # the type of the column, and what makes 
     "hex": ("text", _hex),
     "side": ("text", _coded(Side)),
     "ledger": ("text", _coded(Ledger)),
+    "twap": ("text", _coded(Twap)),
     "word": ("text", lambda value, market: NAMES[value]),
     "role": ("text", lambda value, market: "taker" if value & Flag.CROSSED else "maker"),
     "text": ("text", lambda value, market: value.rstrip(b"\0").decode("ascii", "replace")),
@@ -88,12 +90,16 @@ TABLES = {
     "coin market coin, user address hex, order order integer, side side side, role flags role, "
     "price price price, size quantity size, direction direction word, start_position start_position size, "
     "closed_pnl closed_pnl fine, fee fee fine, builder_fee builder_fee fine, fee_token fee_token word, "
-    "trade trade integer, cloid cloid hex, hash hash hex",
+    "trade trade integer, twap twap id, cloid cloid hex, hash hash hex",
     archived.CLOSED: _ENDED,
     archived.REJECTED: _ENDED,
     archived.LEDGER: "position position integer, height height integer, time_ms time_ms integer, "
     "user address hex, kind kind ledger, amount amount usd, other other hex, nonce nonce integer, "
     "coin market coin, rate rate rate, samples samples integer, hash hash hex",
+    archived.TWAPS: "position position integer, height height integer, time_ms time_ms integer, "
+    "twap order integer, coin market coin, user address hex, side side side, state state twap, "
+    "size quantity size, executed executed size, notional notional usd, began_ms began_ms integer, "
+    "minutes minutes integer, randomized is_randomized integer",
     archived.CANDLES: "coin series coin, interval series interval, start_ms start_ms integer, "
     "open open price, high high price, low low price, close close price, volume volume size, "
     "notional notional usd, trades count integer",

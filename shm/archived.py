@@ -14,7 +14,7 @@ from shm import constants as c
 from shm import layout
 
 FILE = "archive.sqlite"  # in the directory of an exchange
-LINKS = {"sequence", "account_prior", "bucket_prior", "cloid_prior"}
+LINKS = {"sequence", "account_prior", "bucket_prior", "cloid_prior", "next"}
 POSITION = ("position", "i8")
 
 
@@ -33,9 +33,10 @@ FILLS = Table("fills", layout.FILL, "fill_ring", "time_ms")
 CLOSED = Table("closed", layout.ENDED, "closed_ring", "time_ns")
 REJECTED = Table("rejected", layout.ENDED, "rejected_ring", "time_ns")
 LEDGER = Table("ledger", layout.LEDGER, "ledger_ring", "time_ms")
+TWAPS = Table("twaps", layout.TWAP, "twap_ring", "time_ms")
 CANDLES = Table("candles", layout.CANDLE, "", "start_ms", ("series", "start_ms"))
 MARKETS = Table("markets", MARKET, "", "", ("market",))
-RINGS = (FILLS, CLOSED, REJECTED, LEDGER)
+RINGS = (FILLS, CLOSED, REJECTED, LEDGER, TWAPS)
 TABLES = (*RINGS, CANDLES, MARKETS)
 
 

@@ -368,11 +368,11 @@ TWAP = record(  # an order in slices over time, as it stood; of one that runs: u
     ("height", "i8"), ("time_ms", "i8"),  # when it was last told of
     ("order", "i8"),  # its id; 0: no TWAP is in this row
     ("quantity", "i8"), ("executed", "i8"), ("notional", "i8"),  # what is wanted; what of it was executed
-    ("began_ms", "i8"), ("minutes", "i8"),
-    ("account", "i4"), ("market", "i4"), ("next", "i4"),  # of the account's that run, or NO_SLOT
+    ("began_ms", "i8"), ("minutes", "i4"), ("account", "i4"), ("market", "i4"),
+    ("next", "i4"),  # of the account's that run, or NO_SLOT
     ("side", "u1"), ("flags", "u1"), ("state", "u1"), ("is_randomized", "u1"),  # codes.Flag, codes.Twap
+    ("address", "u1", c.ADDRESS_BYTES),
 )  # fmt: skip
-assert TWAP.itemsize == 96
 CANDLE = record(  # under the market's bracket
     ("start_ms", "i8"),
     ("open", "i8"),

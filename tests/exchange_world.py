@@ -124,7 +124,7 @@ class ExchangeBlock(Block):
         world = self.world
         told = {"height": self.height, "time_ms": self.time_ms, "order": id, "state": state, "next": NO_SLOT}
         told |= {"side": SIDES[side], "market": world.market(coin), "account": world.account(user)}
-        told |= {"quantity": world.size(coin, sz), "executed": world.size(coin, done)}
+        told |= {"quantity": world.size(coin, sz), "executed": world.size(coin, done), "address": raw(user)}
         begins, ends = id not in world.twaps, state != codes.Twap.ACTIVATED
         if begins and not ends:
             taken = {*world.twaps.values()}

@@ -262,6 +262,7 @@ def _describe_twap(world, twap, outcome):
     twap.executed, twap.notional = outcome.original, outcome.amount
     twap.began_ms, twap.minutes = outcome.placed_ms, outcome.trade
     twap.account, twap.market, twap.side = outcome.account, outcome.market, outcome.side
+    copy_bytes(twap.address, world.state.rows.accounts[outcome.account].address)
     twap.flags, twap.state, twap.is_randomized = outcome.flags, outcome.done, outcome.code
 
 

@@ -180,7 +180,8 @@ class _Transaction:
 
 def sections_of(world: World) -> dict[str, np.ndarray]:
     """The rings of a world, by the names of their sections."""
-    return {**world.state.history._asdict(), "ledger_ring": world.ledger_ring, "ledger": world.ledger}
+    own = ("ledger_ring", "ledger", "twap_ring", "twaps")
+    return {**world.state.history._asdict(), **{name: getattr(world, name) for name in own}}
 
 
 def _type(table: Table, column: str) -> str:

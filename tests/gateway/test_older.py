@@ -23,7 +23,7 @@ from tests.world import ALICE, BOB, CAROL
 
 BLOCKS = 60
 NOW_MS = 1_699_999_980_000
-SMALL = {"fills": 16, "closed": 8, "rejected": 8, "ledger": 8}
+SMALL = {"fills": 16, "closed": 8, "rejected": 8, "ledger": 8, "twaps": 8}
 LARGE_KEPT, SMALL_KEPT = 128, 16
 TIMES = [{}, {"startTime": NOW_MS + 600_000}, {"endTime": NOW_MS + 900_000}]
 TIMES += [{"startTime": NOW_MS + 120_000, "endTime": NOW_MS + 1_200_000}]
@@ -37,6 +37,9 @@ QUESTIONS = [
     {"type": "historicalOrders", "user": ALICE},
     {"type": "historicalOrders", "user": BOB},
     *({"type": "userNonFundingLedgerUpdates", "user": ALICE, "startTime": 0} | times for times in TIMES),
+    {"type": "twapHistory", "user": ALICE},
+    {"type": "userTwapSliceFills", "user": ALICE},
+    *({"type": "userTwapSliceFillsByTime", "user": ALICE} | times for times in TIMES),
     *(
         {"type": "candleSnapshot", "req": {"coin": "BTC", "interval": interval, "startTime": 0} | times}
         for interval in ("1m", "5m", "1h")
@@ -53,7 +56,9 @@ def made(kept, **counts):
     for n in range(BLOCKS):
         with world.block(time_ms=NOW_MS + 60_000 * n) as block:
             buyer, seller = ((ALICE, BOB), (BOB, CAROL), (CAROL, ALICE))[n % 3]
-            block.trade("BTC", buyer, seller, "B", str(60000 + n), "0.5", tid=n)
+            block.trade("BTC", buyer, seller, "B", str(60000 + n), "0.5", tid=n, twap=n // 2 if n % 5 else -1)
+            state = codes.Twap.FINISHED if n % 2 else codes.Twap.ACTIVATED
+            block.twap(ALICE, 1 + n // 2, "BTC", state, sz="1")
             block.status("BTC", ALICE, "B", "1", "1", 2 * n, "canceled" if n % 2 else "badAloPxRejected")
             if n % 7 == 0:
                 block.status("BTC", BOB, "B", "1", "1", 2 * n + 1, "filled")

@@ -67,8 +67,15 @@ def test_amounts_are_exact_and_numbers_are_words(tables, archive):
         assert told["side"] in ("buy", "sell") and told["role"] in ("maker", "taker")
         assert told["direction"].split()[0] in ("Open", "Close", "Long", "Short")
         assert (told["cloid"] == "") == (not any(row["cloid"]))
+        assert told["twap"] == ("" if row["twap"] < 0 else str(row["twap"]))
     for told, row in zip(tables["ledger"], archive["ledger"], strict=True):
         assert Decimal(told["amount"]) * 10**USD_PLACES == row["amount"]
+    for told, row in zip(tables["twaps"], archive["twaps"], strict=True):
+        coin, decimals = market_of(archive, row)
+        assert (told["coin"], told["user"]) == (coin, "0x" + row["address"].hex())
+        assert Decimal(told["size"]) * 10**decimals == row["quantity"]
+        assert (told["twap"], told["minutes"]) == (str(row["order"]), "5")
+    assert {told["state"] for told in tables["twaps"]} == {"activated", "terminated"}
     for told, row in zip(tables["candles"], archive["candles"], strict=True):
         market, interval = divmod(row["series"], len(INTERVALS_MS))
         assert told["interval"] == [*INTERVALS_MS][interval] and told["trades"] == str(row["count"])

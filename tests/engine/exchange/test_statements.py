@@ -62,6 +62,7 @@ def test_one_that_runs_is_listed_as_it_was_told_last():
     assert facts(row) == [7, Twap.ACTIVATED, 900, 15, 1_500, 55, 30, Side.SELL, 1]
     assert (row["flags"], row["is_randomized"], row["market"]) == (Flag.REDUCE_ONLY, 1, 0)
     assert (row["height"], row["time_ms"]) == (2, 40_000)
+    assert bytes(row["address"]) == bytes(shown.state.accounts[1]["address"])
     assert runs(shown, 0) == [] and shown.twap_ring[0]["tail"] == 1, "it has begun once"
     verify.verify(shown.state)
 

@@ -8,17 +8,36 @@ from engine.exchange import state as cores
 from engine.exchange.apply import apply_commands
 from engine.replica.copy import blocks
 from shm import archived
+from shm.codes import Ask
+from shm.codes import Command as Kinds
+from shm.constants import USD_PLACES
 from tests.engine.exchange.test_project import blocks as random_blocks
 from tests.exchange.commands import ROOMY, Swarm
-from tests.exchange.terms import encode
+from tests.exchange.terms import Command, encode
 
 RINGS = {"events": 64, "fills": 16, "trades": 16, "closed": 16, "rejected": 16, "ledger": 16, "buckets": 8}
-RINGS |= {"candles_kept": 8}
+RINGS |= {"candles_kept": 8, "twaps": 16}
+TWAPS = 20
+
+
+def twaps_after(given: list[Command]) -> list[Command]:
+    """Blocks in which somebody who was given money begins TWAPs and cancels them."""
+    market, deposit = (
+        next(each for each in given if each.kind == kind) for kind in (Kinds.ADD_MARKET, Kinds.DEPOSIT)
+    )
+    facts = {"signer": deposit.other, "flags": int(Ask.SESSION), "time_ns": given[-1].time_ns}
+    quantity = 1000 * 10**USD_PLACES // market.price
+    end, asked = Command(kind=int(Kinds.END_BLOCK), time_ns=given[-1].time_ns), []
+    for id in range(1, TWAPS + 1):
+        asked += [Command(kind=int(Kinds.TWAP), quantity=quantity, amount=5, **facts), end]
+        asked += [Command(kind=int(Kinds.TWAP_CANCEL), order=id, **facts), end]
+    return asked
 
 
 def stream(seed: int = 3, capacity: cores.Capacity = ROOMY) -> np.ndarray:
-    """Whole blocks of random commands, whose ends say what the engine's digest was."""
-    commands = encode([command for block in random_blocks(Swarm(seed, capacity)) for command in block])
+    """Whole blocks of random commands, and TWAPs at last; their ends say what the engine's digest was."""
+    given = [command for block in random_blocks(Swarm(seed, capacity)) for command in block]
+    commands = encode([*given, *twaps_after(given)])
     commands["sequence"] = np.arange(1, len(commands) + 1)
     core = cores.allocate(capacity)
     for block in blocks(commands)[0]:

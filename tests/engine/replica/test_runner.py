@@ -10,7 +10,7 @@ from engine.exchange import snapshot
 from engine.exchange.apply import apply_commands
 from engine.exchange.state import allocate
 from engine.replica import copy as copies
-from engine.replica.archive import Archive
+from engine.replica.archive import Archive, sections_of
 from engine.replica.copy import Copy
 from engine.replica.runner import Runner, Settings
 from shm import archived
@@ -83,8 +83,7 @@ def test_the_archive_holds_all_that_ever_stood_in_the_rings(commands, whole):
     assert found["span"] == [(1, len(commands))]
     copy = Copy(ROOMY, {name: 1 << 13 for name in RINGS})
     copy.take(commands, lambda world, sequence: None)
-    sections = {**copy.world.state.history._asdict(), "ledger_ring": copy.world.ledger_ring}
-    sections["ledger"] = copy.world.ledger
+    sections = sections_of(copy.world)
     for table in archived.RINGS:
         tail = int(sections[table.ring][0]["tail"])
         items = archived.to_rows(table, sections[table.name][:tail])
