@@ -26,7 +26,6 @@ _WAITS: dict[int, bytes] = {  # of a trigger order that belongs to another order
     Outcome.WAITS_FOR_TRIGGER: b'"waitingForTrigger"',
 }
 
-
 TWAP_DOLLARS = 10  # that each minute of a TWAP must be worth
 
 
