@@ -18,23 +18,23 @@ def caught():
     """What was found of each mutant."""
     command, environment = [sys.executable, "-m", "tests.exchange.mutants"], {"NUMBA_DISABLE_JIT": "1"}
     done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | environment, check=True, stdout=subprocess.PIPE, timeout=600
+        command, cwd=ROOT, env=os.environ | environment, check=True, stdout=subprocess.PIPE, timeout=1200
     )
     return {each["mutant"]: each for each in map(json.loads, done.stdout.splitlines())}
 
 
-@pytest.mark.timeout(700)
+@pytest.mark.timeout(1300)
 @pytest.mark.parametrize("name", [name for name in MUTANTS if name != NONE])
 def test_a_mutant_is_caught(caught, name):
     assert caught[name]["caught"] is not None
 
 
-@pytest.mark.timeout(700)
+@pytest.mark.timeout(1300)
 def test_the_engine_itself_is_not(caught):
     assert caught[NONE] == {"mutant": NONE, "caught": None, "scanned": None}
 
 
-@pytest.mark.timeout(700)
+@pytest.mark.timeout(1300)
 @pytest.mark.parametrize(
     "name", [name for name, mutant in MUTANTS.items() if mutant.unsound and name != NONE]
 )
