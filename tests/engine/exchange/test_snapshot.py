@@ -82,7 +82,7 @@ def test_nothing_is_kept_of_a_block_and_all_else_is(saved):
     for part in running.world.state:
         state |= {*part._fields} if isinstance(part, tuple) else set()
     assert names == (state | {"names", "account_index"}) - snapshot.SCRATCH
-    assert len(snapshot.SCRATCH) == 18
+    assert len(snapshot.SCRATCH) == 20
 
 
 def test_a_block_under_way_is_not_saved(tmp_path):

@@ -162,8 +162,12 @@ class Floor:
             facts = {"side": chance.randrange(2), "quantity": chance.randrange(100, 3_000)}
             flags = Ask.SESSION | chance.choice([0, 0, Ask.REDUCE_ONLY, Ask.RANDOMIZE])
             yield ask(Kinds.TWAP, signer=who, amount=chance.choice([5, 6, 7]), flags=flags, **facts)
-        if chance.random() < 0.2:
-            yield ask(Kinds.TWAP_CANCEL, signer=who, order=chance.randrange(1, 20), flags=Ask.SESSION)
+        core = self.running.core
+        running = core.twaps[: int(core.heap[0]["twap_count"])]
+        if len(running) and chance.random() < 0.15:
+            one = chance.choice(running)
+            whose = bytes(core.accounts[one["account"]]["address"])
+            yield ask(Kinds.TWAP_CANCEL, signer=whose, order=int(one["order"]), flags=Ask.SESSION)
 
 
 def ask(kind, **fields):

@@ -1,6 +1,7 @@
 """Commands as a journal would give them, and a source that gives them in pieces."""
 
 import sqlite3
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -17,27 +18,28 @@ from tests.exchange.terms import Command, encode
 
 RINGS = {"events": 64, "fills": 16, "trades": 16, "closed": 16, "rejected": 16, "ledger": 16, "buckets": 8}
 RINGS |= {"candles_kept": 8, "twaps": 16}
-TWAPS = 20
 
 
-def twaps_after(given: list[Command]) -> list[Command]:
-    """Blocks in which somebody who was given money begins TWAPs and cancels them."""
-    market, deposit = (
-        next(each for each in given if each.kind == kind) for kind in (Kinds.ADD_MARKET, Kinds.DEPOSIT)
-    )
-    facts = {"signer": deposit.other, "flags": int(Ask.SESSION), "time_ns": given[-1].time_ns}
-    quantity = 1000 * 10**USD_PLACES // market.price
-    end, asked = Command(kind=int(Kinds.END_BLOCK), time_ns=given[-1].time_ns), []
-    for id in range(1, TWAPS + 1):
-        asked += [Command(kind=int(Kinds.TWAP), quantity=quantity, amount=5, **facts), end]
-        asked += [Command(kind=int(Kinds.TWAP_CANCEL), order=id, **facts), end]
-    return asked
+def with_twaps(blocks: Iterator[list[Command]]) -> Iterator[Command]:
+    """In each block somebody who has money begins a TWAP, and cancels it before it has placed anything."""
+    market = deposit = None
+    id = 0
+    for *asked, end in blocks:
+        yield from asked
+        market = market or next((each for each in asked if each.kind == Kinds.ADD_MARKET), None)
+        deposit = deposit or next((each for each in asked if each.kind == Kinds.DEPOSIT), None)
+        if market and deposit:
+            id += 1
+            facts = {"signer": deposit.other, "flags": int(Ask.SESSION), "time_ns": end.time_ns}
+            quantity = 1000 * 10**USD_PLACES // market.price
+            yield Command(kind=int(Kinds.TWAP), quantity=quantity, amount=5, **facts)
+            yield Command(kind=int(Kinds.TWAP_CANCEL), order=id, **facts)
+        yield end
 
 
 def stream(seed: int = 3, capacity: cores.Capacity = ROOMY) -> np.ndarray:
-    """Whole blocks of random commands, and TWAPs at last; their ends say what the engine's digest was."""
-    given = [command for block in random_blocks(Swarm(seed, capacity)) for command in block]
-    commands = encode([*given, *twaps_after(given)])
+    """Whole blocks of random commands, whose ends say what the engine's digest was."""
+    commands = encode([*with_twaps(random_blocks(Swarm(seed, capacity)))])
     commands["sequence"] = np.arange(1, len(commands) + 1)
     core = cores.allocate(capacity)
     for block in blocks(commands)[0]:
