@@ -162,6 +162,12 @@ def test_fills_and_trades_are_those_of_the_outcomes(running):
     assert (fills["cloid"] == filled["text"]).all()
     assert (fills["address"] == shown.accounts["address"][fills["account"]]).all()
     assert (fills["flags"] & Flag.LIQUIDATION != 0).tolist() == (filled["code"] > 0).tolist()
+    slices = running.outcomes[running.outcomes["kind"] == Kind.SLICE]
+    whose = dict(slices[["order", "trade"]].tolist())
+    is_taker = fills["flags"] & Flag.CROSSED != 0
+    expected = np.where(is_taker, [whose.get(order, -1) for order in fills["order"].tolist()], -1)
+    assert (fills["twap"] == expected).all()
+    assert (fills["hash"].any(axis=1) == (expected < 0)).all(), "what a slice has traded has none"
     fills = fills[filled["code"] <= Method.MARKET]  # the others pass between two without a trade
     assert len(fills) == 2 * len(trades)
     makers, takers = fills[::2], fills[1::2]
