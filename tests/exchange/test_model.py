@@ -21,7 +21,8 @@ OF_STORMS = {  # what leads to these is in test_storms.py
     Refusal.INTEREST_FAST, Refusal.INTEREST_FLIP, Refusal.INTEREST_CAP,
 }  # fmt: skip
 OF_STOPS = {
-    Refusal.GROUPING, Refusal.PARENT, Refusal.TWAP_MINUTES, Refusal.TWAP_VALUE, Refusal.TWAP_GONE,
+    Refusal.TRIGGER, Refusal.GROUPING, Refusal.PARENT,
+    Refusal.TWAP_MINUTES, Refusal.TWAP_VALUE, Refusal.TWAP_GONE,
 }  # fmt: skip
 ONLY_STOPS = {Kind.WAITING, Kind.TRIGGERED, Kind.TWAP, Kind.SLICE}
 CHUNK = 400  # commands of a batch, at most
