@@ -67,7 +67,7 @@ def feed(ringside, client, ends, story, form):
     def known(height):
         client.check()
         best = quotes.get(story.time_ms[height])
-        said = book.height >= height or height not in story.spoken
+        said = max(ends.l4, default=0) >= height or height not in story.spoken
         return said and (best is None or set(ends.now.values()) == {best})
 
     for height, pieces in node_log.blocks(story.logs[form], form).items():
