@@ -119,9 +119,9 @@ MUTANTS = {
     "a cancel of another's order": Mutant(MATCHING, " and state.orders[slot].account == account", ""),
     "a refused modify that ends the old order": Mutant(
         APPLY,
-        "    if code != Refusal.NONE:\n        matching.refuse(",
-        "    if code != Refusal.NONE:\n        if old != NO_SLOT:\n"
-        "            matching.end(state, old, matching.CANCELED)\n        matching.refuse(",
+        "    code, quantity = _judge(state, command, account, old)\n    if code != Refusal.NONE:\n",
+        "    code, quantity = _judge(state, command, account, old)\n    if code != Refusal.NONE:\n"
+        "        if old != NO_SLOT:\n            matching.end(state, old, matching.CANCELED)\n",
     ),
     "a schedule that fires late": Mutant(
         APPLY, "if 0 < row.schedule_ms <= now_ms", "if 0 < row.schedule_ms < now_ms"
