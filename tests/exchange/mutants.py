@@ -262,7 +262,9 @@ MUTANTS = {
         TRIGGERS, "    if own.quantity == 0:\n", "    if own.quantity < 0:\n"
     ),
     "a modified child that is an orphan": Mutant(
-        TRIGGERS, "heap.group, heap.role = state.facts[old].group, order.role", "heap.group = 0"
+        TRIGGERS,
+        "heap.group, heap.role = state.facts[old].group, order.role",
+        "heap.group, heap.role = state.facts[old].group, Role.ALONE",
     ),
     "a stop that keeps its time": Mutant(
         TRIGGERS,
