@@ -21,17 +21,28 @@ from shm.rows import MISSING, TOO_SMALL, TORN
 
 
 @inner
-def _copy_positions(positions, account, row, out):
-    """Copy the chain of positions that begins at `row`; return how many, TORN or TOO_SMALL."""
+def _copy_list(table, account, row, out):
+    """Copy the account's rows of a table, a list that begins at `row`; return how many, TORN or TOO_SMALL."""
     at = 0
     while row != NO_SLOT:
-        if row < 0 or row >= len(positions) or positions[row].account != account:
+        if row < 0 or row >= len(table) or table[row].account != account:
             return TORN
         if at == len(out):
             return TOO_SMALL
-        out[at] = positions[row]
+        out[at] = table[row]
         row, at = out[at].next, at + 1
     return at
+
+
+@inner
+def _copy_back(ring, slots, position, out):
+    """Copy the entries of a ring that lead back from `position`, as far as they are kept; return how many."""
+    for n in range(len(out)):
+        item = out[n : n + 1]
+        if position < 0 or not broadcast.peek(ring, slots, position, item):
+            return n
+        position = item[0].account_prior - 1
+    return len(out)
 
 
 @entry
@@ -45,7 +56,7 @@ def read_account(accounts, funds, positions, account, funds_out, out, tries):
         sequence = seqlock.row_begin(row)
         if sequence != TORN:
             funds_out[0] = funds[account]
-            count = _copy_positions(positions, account, funds_out[0].first_position, out)
+            count = _copy_list(positions, account, funds_out[0].first_position, out)
             if seqlock.row_unchanged(row, sequence) and count != TORN:
                 return count
         pause()
@@ -59,16 +70,7 @@ def read_agents(accounts, funds, agents, account, out, tries):
     for _ in range(tries):
         sequence = seqlock.row_begin(row)
         if sequence != TORN:
-            count, link = 0, funds[account].first_agent
-            while link != NO_SLOT and count >= 0:
-                if link < 0 or link >= len(agents) or agents[link].account != account:
-                    count = TORN
-                elif count == len(out):
-                    count = TOO_SMALL
-                    break
-                else:
-                    out[count] = agents[link]
-                    link, count = out[count].next, count + 1
+            count = _copy_list(agents, account, funds[account].first_agent, out)
             if seqlock.row_unchanged(row, sequence) and count != TORN:
                 return count
         pause()
@@ -139,13 +141,7 @@ def read_subs(accounts, funds, account, out, tries):
 @entry
 def read_ledger(funds, ring, slots, account, out):
     """Copy an account's newest ledger entries, newest first, as far as they are kept; return how many."""
-    position = load_acquire(funds[account], "last_ledger") - 1
-    for n in range(len(out)):
-        item = out[n : n + 1]
-        if position < 0 or not broadcast.peek(ring, slots, position, item):
-            return n
-        position = item[0].account_prior - 1
-    return len(out)
+    return _copy_back(ring, slots, load_acquire(funds[account], "last_ledger") - 1, out)
 
 
 @entry
@@ -155,16 +151,7 @@ def read_running_twaps(accounts, funds, running, account, out, tries):
     for _ in range(tries):
         sequence = seqlock.row_begin(row)
         if sequence != TORN:
-            count, link = 0, funds[account].first_twap
-            while link != NO_SLOT and count >= 0:
-                if link < 0 or link >= len(running) or running[link].account != account:
-                    count = TORN
-                elif count == len(out):
-                    count = TOO_SMALL
-                    break
-                else:
-                    out[count] = running[link]
-                    link, count = out[count].next, count + 1
+            count = _copy_list(running, account, funds[account].first_twap, out)
             if seqlock.row_unchanged(row, sequence) and count != TORN:
                 return count
         pause()
@@ -174,13 +161,7 @@ def read_running_twaps(accounts, funds, running, account, out, tries):
 @entry
 def read_twaps(funds, ring, slots, account, out):
     """Copy how an account's TWAPs began and ended, newest first, as far as that is kept; return how many."""
-    position = load_acquire(funds[account], "last_twap") - 1
-    for n in range(len(out)):
-        item = out[n : n + 1]
-        if position < 0 or not broadcast.peek(ring, slots, position, item):
-            return n
-        position = item[0].account_prior - 1
-    return len(out)
+    return _copy_back(ring, slots, load_acquire(funds[account], "last_twap") - 1, out)
 
 
 # --- markets -----------------------------------------------------------------------------------------------
