@@ -217,17 +217,22 @@ class ExchangeBlock(Block):
             address = arrays["accounts"]["address"][a]
             self._event(codes.EventKind.FUNDS, market=layout.NO_MARKET, account=a, address=address)
         for entry in self.entries:
+            position = self._keep("ledger", entry)
             a = int(entry["account"][0])
-            entry["account_prior"] = arrays["funds"]["last_ledger"][a]
-            position = broadcast.publish(arrays["ledger_ring"], arrays["ledger"], entry, 1)
-            arrays["funds"]["last_ledger"][a] = position + 1
             self._event(codes.EventKind.LEDGER, order=position, market=layout.NO_MARKET, account=a)
         for entry in self.twaps:
-            a = int(entry["account"][0])
-            entry["account_prior"] = arrays["funds"]["last_twap"][a]
-            position = broadcast.publish(arrays["twap_ring"], arrays["twaps"], entry, 1)
-            arrays["funds"]["last_twap"][a] = position + 1
-            self._event(codes.EventKind.TWAP, order=position, market=entry["market"][0], account=a)
+            position = self._keep("twaps", entry)
+            a, m = int(entry["account"][0]), entry["market"][0]
+            self._event(codes.EventKind.TWAP, order=position, market=m, account=a)
+
+    def _keep(self, section, entry):
+        """Put an entry of an account into the ring of a section, on top of those before; return where."""
+        one = section.removesuffix("s")
+        arrays, a = self.world.arrays, int(entry["account"][0])
+        entry["account_prior"] = arrays["funds"][f"last_{one}"][a]
+        position = broadcast.publish(arrays[f"{one}_ring"], arrays[section], entry, 1)
+        arrays["funds"][f"last_{one}"][a] = position + 1
+        return position
 
     def _write_candle(self, series, interval, trade):
         head, kept = self.world.arrays["candle_heads"]["count"], KEPT
