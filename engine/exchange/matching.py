@@ -322,7 +322,7 @@ def end(state, slot, status):
     if is_parent and bears:
         release_children(state, account, group)
     elif is_parent:
-        end_children(state, account, group, status)
+        end_members(state, account, group, Role.UNBORN, status)
 
 
 @apart
@@ -336,32 +336,38 @@ def _end_one(state, slot, status):
     margin.open_interest(state, order.account, order.market, order.side, -value)
 
 
+@inner
+def member(state, slot, group, role):
+    """The first of an account's orders from `slot` on that has this role in the group; NO_SLOT: none has."""
+    while slot != NO_SLOT and (state.orders[slot].role != role or state.facts[slot].group != group):
+        slot = state.orders[slot].account_next
+    return slot
+
+
 @apart
 def release_children(state, account, group):
     """A parent is filled: let the mark trigger what has waited for that, if it can reduce anything."""
-    slot = state.accounts[account].first_order
+    slot = member(state, state.accounts[account].first_order, group, Role.UNBORN)
     while slot != NO_SLOT:
         order, following = state.orders[slot], state.orders[slot].account_next
-        if order.role == Role.UNBORN and state.facts[slot].group == group:
-            size = state.positions[margin.position_of(state, account, order.market)].size
-            if closable_of(size, order.side) == 0:
-                _end_one(state, slot, REDUCE_ONLY_CANCELED)
-            elif not shelf.put(state, slot):
-                _end_one(state, slot, CANCELED)
-            else:
-                order.role = Role.CHILD
-        slot = following
+        size = state.positions[margin.position_of(state, account, order.market)].size
+        if closable_of(size, order.side) == 0:
+            _end_one(state, slot, REDUCE_ONLY_CANCELED)
+        elif not shelf.put(state, slot):
+            _end_one(state, slot, CANCELED)
+        else:
+            order.role = Role.CHILD
+        slot = member(state, following, group, Role.UNBORN)
 
 
 @apart
-def end_children(state, account, group, status):
-    """A parent has ended before it was filled: so does what has waited for that."""
-    slot = state.accounts[account].first_order
+def end_members(state, account, group, role, status):
+    """End those who have this role in the group, whom nothing waits for."""
+    slot = member(state, state.accounts[account].first_order, group, role)
     while slot != NO_SLOT:
         following = state.orders[slot].account_next
-        if state.orders[slot].role == Role.UNBORN and state.facts[slot].group == group:
-            _end_one(state, slot, status)
-        slot = following
+        _end_one(state, slot, status)
+        slot = member(state, following, group, role)
 
 
 @apart

@@ -80,17 +80,10 @@ def inherit(state, command, account, old):
             heap.group, heap.role = state.facts[old].group, order.role
             heap.is_of_position = order.flags & Flag.POSITION_TPSL != 0
             if order.role == Role.UNBORN:
-                heap.parent_price = state.orders[_parent_of(state, account, heap.group)].price
+                first = state.accounts[account].first_order
+                heap.parent_price = state.orders[matching.member(state, first, heap.group, Role.PARENT)].price
     elif order.role == Role.PARENT and not triggers and not reduces:
         heap.group, heap.role = state.facts[old].group, Role.PARENT
-
-
-@inner
-def _parent_of(state, account, group):
-    slot = state.accounts[account].first_order
-    while state.orders[slot].role != Role.PARENT or state.facts[slot].group != group:
-        slot = state.orders[slot].account_next
-    return slot
 
 
 @inner
@@ -101,7 +94,7 @@ def hand_on(state, account, group, ack, remaining):
     if ack == Ack.FILLED and (remaining == 0 or state.heap[0].is_stopped):
         matching.release_children(state, account, group)
     else:
-        matching.end_children(state, account, group, matching.CANCELED)
+        matching.end_members(state, account, group, Role.UNBORN, matching.CANCELED)
 
 
 @inner
@@ -168,21 +161,10 @@ def _fire(state, slot):
     outcome.quantity, outcome.original = own.quantity, own.quantity
     matching.leave(state, slot)
     if is_child:
-        _end_sibling(state, account, group)
+        matching.end_members(state, account, group, Role.CHILD, SIBLING)
     code, quantity = judging.judge(state, own, account, NO_SLOT)
     ack = Ack.REFUSED
     if code == Refusal.NONE:
         ack, code, _ = matching.execute(state, own, account, oid, quantity)
     if ack == Ack.REFUSED:
         matching.end_refused(state, own, account, oid, code)
-
-
-@inner
-def _end_sibling(state, account, group):
-    """One of a parent's children goes: the other ends."""
-    slot = state.accounts[account].first_order
-    while slot != NO_SLOT:
-        following = state.orders[slot].account_next
-        if state.orders[slot].role == Role.CHILD and state.facts[slot].group == group:
-            matching.end(state, slot, SIBLING)
-        slot = following
