@@ -10,8 +10,9 @@ import numpy as np
 from engine import book, history, publish
 from engine.state import FACTS_PER_BLOCK_MAX, TINY, allocate
 from shm import index
+from shm.bulk import copy_bytes
 from shm.codes import TIF_GTC, TYPE_LIMIT, Condition, EventKind, Flag, OrderState, Stale, Status
-from shm.kernel import copy_bytes, entry, inner
+from shm.kernel import entry, inner
 from shm.layout import ENDED, EVENT, FILL, NO_SLOT, TRADE
 
 NO_SIDE = 255  # a diff of an older node: the order's status knows

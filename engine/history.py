@@ -6,9 +6,10 @@ walk.
 """
 
 from shm import atomics, broadcast, index
+from shm.bulk import copy_bytes
 from shm.codes import Flag
 from shm.constants import CLOID_BYTES
-from shm.kernel import copy_bytes, inner
+from shm.kernel import inner
 from shm.layout import NO_ACCOUNT
 
 

@@ -9,9 +9,10 @@ import numpy as np
 
 from engine.state import TINY, allocate
 from shm import atomics, broadcast, seqlock
+from shm.bulk import clear_bytes
 from shm.codes import EventKind, Side, Stale
 from shm.constants import BOOK_DEPTH, BOOK_SLOTS
-from shm.kernel import clear_bytes, entry, inner
+from shm.kernel import entry, inner
 from shm.layout import NO_ACCOUNT, NO_MARKET
 
 NS_PER_MS = 1_000_000

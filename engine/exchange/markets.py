@@ -8,6 +8,7 @@ from engine.exchange.outcomes import emit, move_marks, touch_account
 from engine.exchange.prices import PRICE_MAX
 from engine.exchange.records import Kind
 from engine.exchange.signers import find_account
+from shm.bulk import copy_bytes
 from shm.codes import NAMES, Refusal, Trading
 from shm.constants import (
     IMPACT_USD,
@@ -18,7 +19,7 @@ from shm.constants import (
     PRICE_BAND,
     TIERS_MAX,
 )
-from shm.kernel import apart, copy_bytes, inner
+from shm.kernel import apart, inner
 from shm.layout import NO_ACCOUNT, NO_SLOT
 
 LEVERAGE_MAX = 50

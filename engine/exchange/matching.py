@@ -13,8 +13,9 @@ from engine.exchange.outcomes import answer, emit
 from engine.exchange.prices import PRICE_MAX, best_price
 from engine.exchange.records import Kind, Role
 from shm import index
+from shm.bulk import copy_bytes
 from shm.codes import NAMES, REFUSED_AS, Ack, Ask, Flag, Method, Refusal, Side, Status, Tif
-from shm.kernel import apart, copy_bytes, inner
+from shm.kernel import apart, inner
 from shm.layout import NO_SLOT
 
 TRADE_BITS = 50

@@ -10,9 +10,10 @@ from engine.exchange.outcomes import emit, touch_account, touch_position
 from engine.exchange.records import Kind
 from engine.exchange.signers import find_account, judge_new, make_account
 from engine.exchange.state import FEE_ACCOUNT
+from shm.bulk import copy_bytes
 from shm.codes import Ask, Ledger, Refusal
 from shm.constants import TRANSFER_PART
-from shm.kernel import copy_bytes, inner
+from shm.kernel import inner
 from shm.layout import NO_ACCOUNT, NO_SLOT
 
 AMOUNT_MAX = 10**15  # of one transfer

@@ -13,6 +13,7 @@ from engine.exchange.records import OUTCOME, Kind
 from engine.exchange.state import TINY
 from engine.exchange.world import allocate, capacity_for
 from shm import atomics, index
+from shm.bulk import clear_bytes, copy_bytes
 from shm.codes import (
     NAMES,
     NONE_NAME,
@@ -29,7 +30,7 @@ from shm.codes import (
     Tif,
 )
 from shm.constants import PERP_DECIMALS, PLACES, USD_PLACES
-from shm.kernel import clear_bytes, copy_bytes, entry, inner
+from shm.kernel import entry, inner
 from shm.layout import NO_SLOT
 
 TYPE_MARKET = NAMES.index("Market")  # the next row: a limit order

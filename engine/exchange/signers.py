@@ -8,8 +8,9 @@ from engine.exchange.outcomes import emit, touch_account
 from engine.exchange.records import NONCES_KEPT, Kind
 from engine.exchange.state import INSURANCE
 from shm import index
+from shm.bulk import copy_bytes, same_bytes
 from shm.codes import Ask, Command, Refusal
-from shm.kernel import copy_bytes, inner, same_bytes
+from shm.kernel import inner
 from shm.layout import NO_ACCOUNT, NO_SLOT
 
 DAY_MS = 86_400_000

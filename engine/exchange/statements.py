@@ -7,8 +7,9 @@ their money.
 from engine import publish
 from engine.exchange.state import INSURANCE
 from shm import atomics, broadcast, index
+from shm.bulk import clear_bytes, copy_bytes
 from shm.codes import EventKind, Ledger, Twap
-from shm.kernel import clear_bytes, copy_bytes, inner
+from shm.kernel import inner
 from shm.layout import NO_ACCOUNT, NO_SLOT
 
 WORD_BYTES, BYTE_BITS, BYTE = 8, 8, 255

@@ -10,8 +10,9 @@ from engine.exchange.outcomes import answer
 from engine.exchange.prices import is_open
 from engine.exchange.records import Kind, Role
 from shm import index
+from shm.bulk import copy_bytes
 from shm.codes import NAMES, Ack, Ask, Command, Condition, Flag, Grouping, Refusal
-from shm.kernel import apart, copy_bytes, inner
+from shm.kernel import apart, inner
 from shm.layout import NO_SLOT
 
 CHILDREN_MAX = 2

@@ -37,6 +37,7 @@ class Table:
         self.array = array
 
     def __getitem__(self, at):
+        assert at >= 0, "compiled, no index counts from the end"
         return Row(self.array[at])
 
     def __setitem__(self, at, row):
