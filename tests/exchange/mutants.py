@@ -30,7 +30,9 @@ STREAMS += map(Storm, (0, 2, 10, 14, 25, 43))
 STREAMS += map(Stops, (1, 11, 20, 24, 26))
 BY_HAND = ("margin", "funding", "liquidation", "triggers", "twap")
 COMMANDS, CHUNK, SCANNED = 500, 50, 250
-SECONDS_MAX = 70  # of its processor, until a mutant is taken not to end; it needs a third of that
+SECONDS_MAX = (
+    30  # of its processor for one step, until a mutant is taken not to end; it needs less than a third
+)
 LETTERS_MAX = 100  # of what is said of a mutant
 NONE = "the engine itself"
 BOOK = "engine.book"
@@ -328,10 +330,8 @@ def judge(name: str) -> dict:
     assert mutated(MUTANTS[name])
     sys.meta_path.insert(0, _Put(MUTANTS[name]))
     signal.signal(signal.SIGVTALRM, _give_up)
-    signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS_MAX)
     found = {"mutant": name, "caught": _catch(_play, MUTANTS[name].module in (SHELF, TRIGGERS, TWAP))}
     if MUTANTS[name].unsound:
-        signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS_MAX)
         found["scanned"] = _catch(_scan)
     return found
 
@@ -354,11 +354,14 @@ def _play(waits):
     ways = [(Comparison(swarm), Witness(), steps) for swarm, steps in _streams[:: -1 if waits else 1]]
     for start in range(0, COMMANDS, CHUNK):  # a little of each: one of them tells it soon
         for comparison, witness, steps in ways:
+            _next_step()
             witness.hear(comparison.put(steps[start : start + CHUNK]).outcomes)
     for comparison, witness, _ in ways:
+        _next_step()
         assert check_all(comparison.state) == witness.book
     for play in vars(test_by_hand).values():
         if getattr(play, "__name__", "").startswith("test_"):
+            _next_step()
             scene = test_by_hand.Scene(lambda state: None)
             play(scene)
             check_all(scene.state)
@@ -373,6 +376,7 @@ def _play_by_hand():
 
     alone.check_all = lambda state: 0
     files = [str(ROOT / "tests" / "exchange" / f"test_{name}.py") for name in BY_HAND]
+    _next_step()
     with redirect_stdout(io.StringIO()) as said:
         code = pytest.main([*files, "-x", "-q", "--no-header", "--tb=line", "-p", "no:cacheprovider"])
     if code != 0:
@@ -388,10 +392,15 @@ def _scan():
 
     for swarm, steps in _streams:
         if swarm.capacity is TIGHT:
+            _next_step()
             state = allocate(swarm.capacity)
             for step in steps[:SCANNED]:
                 run(state, encode([step.command]))
                 check_all(state)
+
+
+def _next_step():
+    signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS_MAX)
 
 
 def _give_up(*_):
