@@ -18,9 +18,9 @@ from scripts import caches, progress
 # A module with kernels defines `warm()`, which calls each entry point once, and has its line here: those that
 # take longest first, so that no processor waits at the end.
 MODULES = [
+    "engine.exchange.apply",
     "engine.follow.parse",
     "gateway.encode",
-    "engine.exchange.apply",
     "engine.apply",
     "engine.exchange.project",
     "engine.image",
