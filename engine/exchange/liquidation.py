@@ -197,7 +197,7 @@ def _insure(state, account, scope):
         held = state.positions[at].next_held
         if _is_meant(state, account, market, scope):
             quantity = abs(state.positions[at].size)
-            left = _close(
+            _, left = _close(
                 state, account, INSURANCE, market, state.markets[market].mark, quantity, Method.BACKSTOP
             )
     _hand_over(state, account, state.accounts[account].cash if scope == CROSS else left)
@@ -232,10 +232,12 @@ def _deleverage(state, account, scope, is_solvent):
                 other, count = _next_ranked(state, count)
                 theirs = state.positions[margin.position_of(state, other, market)].size
                 quantity = min(abs(state.positions[at].size), abs(theirs))
-                left = _close(state, account, other, market, price, quantity, Method.DELEVERAGING)
+                theirs, left = _close(state, account, other, market, price, quantity, Method.DELEVERAGING)
+                matching.end_reducing(state, other, market)
+                if theirs < 0 and state.positions[margin.position_of(state, other, market)].is_isolated:
+                    _hand_over(state, other, theirs)
                 if scope != CROSS and state.positions[at].size == 0 and left < 0:
                     _hand_over(state, account, left)
-                matching.end_reducing(state, other, market)
     if scope == CROSS and state.accounts[account].cash < 0 and state.accounts[account].notional == 0:
         _hand_over(state, account, state.accounts[account].cash)
 
@@ -317,15 +319,12 @@ def _next_ranked(state, count):
 
 @apart
 def _close(state, owner, other, market, price, quantity, method):
-    """Close so much of the owner's position against another account; return what cash got by it."""
+    """Close so much of the owner's position against another account; return what each cash got."""
     heap = state.heap[0]
     heap.orders += 1
     side = Side.SELL if state.positions[margin.position_of(state, owner, market)].size > 0 else Side.BUY
     theirs = _pass(state, other, owner, market, 1 - side, price, quantity, method, 0)
-    mine = _pass(state, owner, other, market, side, price, quantity, method, Flag.CROSSED)
-    if theirs < 0 and state.positions[margin.position_of(state, other, market)].is_isolated:
-        _hand_over(state, other, theirs)
-    return mine
+    return theirs, _pass(state, owner, other, market, side, price, quantity, method, Flag.CROSSED)
 
 
 @apart

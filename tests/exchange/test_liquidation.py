@@ -210,6 +210,21 @@ def test_reduce_only_orders_of_who_was_closed_go(engine):
     assert (oid, "reduceOnlyCanceled") in ends(rows)
 
 
+def test_they_go_before_what_is_owed_is_made_good(engine):
+    """Dan is short one coin at 80, with 1.60 put aside, when Ann is closed at 95, the mark that was sound."""
+    fall(engine, 95_0000)
+    lever(engine, DAN, 50, cross=False)
+    engine.oracle(80_0000)
+    engine.trade(CAT, DAN, COINS, 80_0000)
+    oid = engine.done(**engine.order(DAN, Side.BUY, COINS, 79_0000, reduce=True))[0]["order"]
+    rows = of(engine.block(), Kind.FILLED, Kind.ENDED, Kind.MONEY)
+    assert [row["kind"] for row in rows[:5]] == [Kind.FILLED, Kind.FILLED, Kind.ENDED, Kind.MONEY, Kind.MONEY]
+    assert (rows[0]["account"], rows[0]["price"], rows[2]["order"]) == (engine.row(DAN), 95_0000, oid)
+    made_good, borne = rows[3:5]
+    assert (made_good["account"], made_good["amount"]) == (engine.row(DAN), 13_400_000)
+    assert (borne["account"], borne["amount"]) == (engine.row(FUND), -13_400_000)
+
+
 @given(st.integers(0, 10**17), st.integers(-(10**17), 10**17))
 def test_a_ratio_is_exact_up_to_its_bound(a, b):
     assert ratio(a, b) == (10**9 if b <= 0 else min(10**9, a * 10**6 // b))
