@@ -12,17 +12,18 @@ applied (`recovery`). Then it gives the journaler its ring; a journaler that com
 
 import os
 import select
-import signal
 import socket
-import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from engine import process
+from engine.bells import Bells
 from engine.exchange import durable, operating, project, recovery, world
 from engine.exchange.apply import apply_commands
 from engine.exchange.doors import Door, Doors, stamp
@@ -93,7 +94,7 @@ class Runner:
         self.doors = Doors()
         self.kept: durable.Memory | durable.Journal = durable.Memory()
         self.held = durable.Held()
-        self.bells: dict[str, tuple[region.Region, int]] = {}  # of gateways, and of who keeps the commands
+        self.bells = Bells()  # of gateways, and of who keeps the commands
         self.ending = False
         self._recorded: int | None = None  # the last sequence of the journal, once it is known
         self.counts = dict.fromkeys(COUNTERS, 0)  # told at each heartbeat
@@ -141,7 +142,7 @@ class Runner:
             self._apply(1)
         self._apply(0, ends_block=True)
         while not self._show(time.monotonic_ns()) and not self.ending:
-            self._ring()
+            self.counts["bells"] += self.bells.ring()
             self._look(waiter, PARK_SECONDS)
         self.status["state"] = Feed.LIVE
         self.region.beat(time.monotonic_ns())
@@ -155,7 +156,7 @@ class Runner:
         now_ns = time.monotonic_ns()
         applied, shown = self._block(now_ns), self._show(now_ns)
         if applied or shown:
-            self._ring()
+            self.counts["bells"] += self.bells.ring()
         if now_ns - self._beat_ns >= BEAT_NS:
             self._beat_ns = now_ns
             self.status["state"] = Feed.FULL if self.kept.is_full else Feed.LIVE
@@ -250,12 +251,6 @@ class Runner:
         self.stats.observe("show_ns", time.monotonic_ns() - now_ns)
         return True
 
-    def _ring(self) -> None:
-        rung = wait.ring_bells(
-            [page.arrays["bell"] for page, _ in self.bells.values()], [fd for _, fd in self.bells.values()]
-        )
-        self.counts["bells"] += rung
-
     def _count(self) -> None:
         status, counts = self.core.status[0], self.counts
         counts["sequence"], counts["durable"] = int(self.core.heap[0]["sequence"]), self.kept.durable
@@ -293,11 +288,11 @@ class Runner:
 
     def _hear(self) -> None:
         """Take one message of the supervisor; its end is ours."""
-        try:
-            message, fds = region.receive(self.control)
-        except (ConnectionError, OSError):
+        heard = process.hear(self.control)
+        if heard is None:
             self.ending = True
             return
+        message, fds = heard
         match message:
             case {"kind": "gateway", "index": int(index)} if len(fds) == 2:
                 self._meet(f"gateway {index}", fds)
@@ -310,7 +305,7 @@ class Runner:
             case {"kind": "drain"}:
                 self.ending = True
             case _:
-                _close(fds)
+                process.close(fds)
 
     def _ask(self, request: int, message: dict[str, Any]) -> None:
         """Take a command of the operator's, or answer why it is none."""
@@ -323,16 +318,11 @@ class Runner:
     def _meet(self, name: str, fds: list[int]) -> bool:
         """Someone has started: here is its bell, and the descriptor that wakes it."""
         try:
-            page = stats.attach(fds[0])
+            self.bells.meet(name, fds)
         except region.Refused as refused:
             _log("bell_refused", {"of": name, "why": str(refused)})
-            _close(fds)
+            process.close(fds)
             return False
-        if name in self.bells:
-            old, eventfd = self.bells[name]
-            old.close()
-            os.close(eventfd)
-        self.bells[name] = (page, fds[1])
         return True
 
     def _open(self, index: int, fd: int) -> None:
@@ -407,35 +397,13 @@ def _markets(core: State) -> np.ndarray:
     return core.markets[: int(core.status[0]["market_count"])]
 
 
-def _close(fds: list[int]) -> None:
-    for fd in fds:
-        os.close(fd)
-
-
-def _log(event: str, facts: dict[str, Any]) -> None:
-    """One JSON line on stderr, which is the supervisor's to keep."""
-    line = {"event": event, "time_ms": time.time_ns() // 1_000_000, "process": "engine", **facts}
-    sys.stderr.buffer.write(msgspec.json.encode(line) + b"\n")
-    sys.stderr.flush()
+_log = partial(process.log, "engine")
 
 
 def main(arguments: dict[str, str]) -> int:
     """Run until the end; the exit code."""
-    settings = msgspec.json.decode(arguments["--settings"], type=Settings)
-    control = socket.socket(fileno=int(arguments["--control-fd"]))
-    if settings.cpu is not None:
-        os.sched_setaffinity(0, {settings.cpu})
-    runner = Runner(settings, control)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's: the supervisor drains us in order
-
-    def end(*_: Any) -> None:
-        if runner.ending:
-            os._exit(1)
-        runner.ending = True
-
-    signal.signal(signal.SIGTERM, end)
     try:
-        runner.run()
+        process.run(Runner(*process.begin(arguments, Settings)))
     except (Corrupt, recovery.Diverged) as why:
         _log("corrupt", {"why": str(why), "exit": EXIT_CORRUPT})
         return EXIT_CORRUPT

@@ -6,24 +6,23 @@ and written by a thread. It ends when the supervisor is gone or says so, never b
 """
 
 import math
-import os
 import select
-import signal
 import socket
-import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
+from engine import process
+from engine.bells import Bells
 from engine.follow import checkpoint, meta
 from engine.follow.bootstrap import FileSource, NodeSource, NoSource, Source
 from engine.follow.follower import STREAMS, Follower
 from engine.follow.watch import Watch
 from engine.state import Capacity, allocate, world_counts
-from shm import region, stats, wait
+from shm import region, stats
 from shm.codes import Feed
 
 PARK_SECONDS = 0.020  # the longest sleep: files on some filesystems change without a word
@@ -83,7 +82,7 @@ class Runner:
         )
         self.watch = Watch([Path(settings.node_data) / f"{name}_{form}"
                             for name in STREAMS.values() for form in ("by_block", "streaming")])  # fmt: skip
-        self.bells: dict[int, tuple[region.Region, int]] = {}
+        self.bells = Bells()  # of gateways
         self.ending = self._announced = False
         self._meta: meta.Meta | None = None
         self._pool = ThreadPoolExecutor(1, "checkpoint")
@@ -119,7 +118,7 @@ class Runner:
             _log("feed", {"state": Feed(feed).name.lower(), "height": int(self.state.status[0]["height"])})
         if applied or changed:
             self.state.status["applied_ns"] = time.time_ns()
-            self._ring()
+            self.stats.add("bells", self.bells.ring())
             self.stats.observe("poll_ns", time.monotonic_ns() - now_ns)
         if now_ns - self._beat_ns >= BEAT_NS:
             self._beat_ns = now_ns
@@ -154,39 +153,25 @@ class Runner:
 
     def _hear(self) -> None:
         """Take one message of the supervisor; its end is ours."""
-        try:
-            message, fds = region.receive(self.control)
-        except (ConnectionError, OSError):
+        heard = process.hear(self.control)
+        if heard is None:
             self.ending = True
             return
+        message, fds = heard
         if message.get("kind") == "gateway" and len(fds) == 2:
-            self._meet(int(message["index"]), fds)
+            self._meet(f"gateway {int(message['index'])}", fds)
         elif message.get("kind") == "drain":
             self.ending = True
         else:
-            for fd in fds:
-                os.close(fd)
+            process.close(fds)
 
-    def _meet(self, index: int, fds: list[int]) -> None:
+    def _meet(self, name: str, fds: list[int]) -> None:
         """A gateway has started: here is its bell, and the descriptor that wakes it."""
         try:
-            page = stats.attach(fds[0])
+            self.bells.meet(name, fds)
         except region.Refused as refused:
-            _log("gateway_refused", {"index": index, "why": str(refused)})
-            for fd in fds:
-                os.close(fd)
-            return
-        if index in self.bells:
-            old, eventfd = self.bells[index]
-            old.close()
-            os.close(eventfd)
-        self.bells[index] = (page, fds[1])
-
-    def _ring(self) -> None:
-        rung = wait.ring_bells(
-            [page.arrays["bell"] for page, _ in self.bells.values()], [fd for _, fd in self.bells.values()]
-        )
-        self.stats.add("bells", rung)
+            _log("bell_refused", {"of": name, "why": str(refused)})
+            process.close(fds)
 
     def _count(self) -> None:
         for name in COUNTERS:
@@ -224,27 +209,10 @@ def _source(settings: Settings, data: Path) -> Source:
     return FileSource(Path(settings.snapshot)) if settings.snapshot is not None else NoSource()
 
 
-def _log(event: str, facts: dict[str, Any]) -> None:
-    """One JSON line on stderr, which is the supervisor's to keep."""
-    line = {"event": event, "time_ms": time.time_ns() // 1_000_000, "process": "engine", **facts}
-    sys.stderr.buffer.write(msgspec.json.encode(line) + b"\n")
-    sys.stderr.flush()
+_log = partial(process.log, "engine")
 
 
 def main(arguments: dict[str, str]) -> int:
     """Run until the end; the exit code."""
-    settings = msgspec.json.decode(arguments["--settings"], type=Settings)
-    control = socket.socket(fileno=int(arguments["--control-fd"]))
-    if settings.cpu is not None:
-        os.sched_setaffinity(0, {settings.cpu})
-    runner = Runner(settings, control)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's: the supervisor drains us in order
-
-    def end(*_: Any) -> None:
-        if runner.ending:
-            os._exit(1)
-        runner.ending = True
-
-    signal.signal(signal.SIGTERM, end)
-    runner.run()
+    process.run(Runner(*process.begin(arguments, Settings)))
     return 0

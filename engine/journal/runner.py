@@ -13,16 +13,15 @@ were made before, and it looks for room once a second.
 import errno
 import os
 import select
-import signal
 import socket
-import sys
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 
+from engine import process
 from engine.journal import record, writer
 from engine.journal.disk import Disk
 from engine.journal.reader import Corrupt
@@ -212,11 +211,11 @@ class Journaler:
 
     def _hear(self) -> None:
         """Take one message of the supervisor; its end is ours."""
-        try:
-            message, fds = region.receive(self.control)
-        except (ConnectionError, OSError):
+        heard = process.hear(self.control)
+        if heard is None:
             self.ending = True
             return
+        message, fds = heard
         match message:
             case {"kind": "journal", "epoch": int(epoch)} if len(fds) == 3 and self._writer is not None:
                 self._attach(fds, epoch)
@@ -225,7 +224,7 @@ class Journaler:
             case {"kind": "drain"}:
                 self.ending = True
             case _:
-                close(fds)
+                process.close(fds)
 
     def _attach(self, fds: list[int], epoch: int) -> None:
         """An engine hands over its ring. Raises Corrupt: it is not the one that this journal goes on with."""
@@ -235,7 +234,7 @@ class Journaler:
             source = Source(fds, epoch)
         except region.Refused as refused:
             log("ring_refused", {"why": str(refused)})
-            close(fds)
+            process.close(fds)
             return
         skipped = self._skip(source)
         self.source = source
@@ -278,35 +277,13 @@ def tell(durable, keeper, sequence, is_full):
     store_release(durable[0], "tail", sequence)
 
 
-def close(fds: list[int]) -> None:
-    for fd in fds:
-        os.close(fd)
-
-
-def log(event: str, facts: dict[str, Any]) -> None:
-    """One JSON line on stderr, which is the supervisor's to keep."""
-    line = {"event": event, "time_ms": time.time_ns() // 1_000_000, "process": "journaler", **facts}
-    sys.stderr.buffer.write(msgspec.json.encode(line) + b"\n")
-    sys.stderr.flush()
+log = partial(process.log, "journaler")
 
 
 def main(arguments: dict[str, str]) -> int:
     """Run until the end; the exit code."""
-    settings = msgspec.json.decode(arguments["--settings"], type=Settings)
-    control = socket.socket(fileno=int(arguments["--control-fd"]))
-    if settings.cpu is not None:
-        os.sched_setaffinity(0, {settings.cpu})
-    journaler = Journaler(settings, control)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's: the supervisor ends us in order
-
-    def end(*_: Any) -> None:
-        if journaler.ending:
-            os._exit(1)
-        journaler.ending = True
-
-    signal.signal(signal.SIGTERM, end)
     try:
-        journaler.run()
+        process.run(Journaler(*process.begin(arguments, Settings)))
     except OSError as error:
         log("failed", {"why": str(error), "exit": EXIT_FAILED})
         return EXIT_FAILED

@@ -8,24 +8,22 @@ what there is stays. Whatever ends this process, the next one goes on where the 
 
 import os
 import select
-import signal
 import socket
 import sqlite3
-import sys
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 
+from engine import process
 from engine.exchange import snapshot
 from engine.exchange.state import Capacity
 from engine.journal.reader import Corrupt
 from engine.replica.archive import Archive
 from engine.replica.copy import Copy, Diverged, blocks
 from engine.replica.source import Journal, Source
-from shm import region
 from shm.layout import COMMAND, WORD
 
 PARK_SECONDS = 0.020
@@ -149,13 +147,11 @@ class Runner:
 
     def _hear(self) -> None:
         """The supervisor has nothing to say but that it is over."""
-        try:
-            _, fds = region.receive(self._control)
-        except (ConnectionError, OSError):
+        heard = process.hear(self._control)
+        if heard is None:
             self.ending = True
-            return
-        for fd in fds:
-            os.close(fd)
+        else:
+            process.close(heard[1])
 
 
 def _opened(path: Path) -> Archive:
@@ -179,29 +175,15 @@ def _anew(path: Path, why: str) -> Archive:
     return Archive(path)
 
 
-def _log(event: str, facts: dict[str, Any]) -> None:
-    """One JSON line on stderr, which is the supervisor's to keep."""
-    line = {"event": event, "time_ms": time.time_ns() // 1_000_000, "process": "replica", **facts}
-    sys.stderr.buffer.write(msgspec.json.encode(line) + b"\n")
-    sys.stderr.flush()
+_log = partial(process.log, "replica")
 
 
 def main(arguments: dict[str, str]) -> int:
     """Run until the end; the exit code."""
-    settings = msgspec.json.decode(arguments["--settings"], type=Settings)
-    control = socket.socket(fileno=int(arguments["--control-fd"]))
+    settings, control = process.begin(arguments, Settings)
     os.nice(NICE)
-    runner = Runner(settings, Journal(Path(settings.journal)), control)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's: the supervisor drains us in order
-
-    def end(*_: Any) -> None:
-        if runner.ending:
-            os._exit(1)
-        runner.ending = True
-
-    signal.signal(signal.SIGTERM, end)
     try:
-        runner.run()
+        process.run(Runner(settings, Journal(Path(settings.journal)), control))
     except Corrupt as corrupt:
         _log("corrupt", {"level": "error", "why": str(corrupt), "exit": EXIT_CORRUPT})
         return EXIT_CORRUPT

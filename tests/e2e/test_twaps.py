@@ -107,3 +107,17 @@ def _is_history(ear, alice, id, slices):
     running = [data["states"] for data in ear.of("twapStates") if data["states"]]
     assert {states[0][0] for states in running} == {id} and running[-1][0][1] == last
     assert ask(alice, "webData2")["twapStates"] == []
+
+
+def test_a_twap_goes_on_although_its_engine_was_killed(market, traders):
+    alice, _, _ = traders
+    id = send(alice, twap(alice))["running"]["twapId"]
+    until(lambda: len(ask(alice, "userTwapSliceFills")) == 1, "a slice")
+    before = ask(alice, "webData2")["twapStates"]
+    killed = market.kill("engine")
+    until(lambda: market.pid("engine") != killed and market.health()["state"] == "live", "a new engine")
+    assert ask(alice, "webData2")["twapStates"] == before
+    until(lambda: len(ask(alice, "userTwapSliceFills")) == 2, "the next slice")
+    assert len({entry["fill"]["oid"] for entry in ask(alice, "userTwapSliceFills")}) == 2
+    ((running, state),) = ask(alice, "webData2")["twapStates"]
+    assert running == id and float(state["executedSz"]) == pytest.approx(0.02)

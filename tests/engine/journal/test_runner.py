@@ -6,8 +6,10 @@ import socket
 import threading
 import time
 
+import msgspec
 import pytest
 
+from engine import process
 from engine.exchange import durable
 from engine.journal import runner
 from engine.journal.reader import Corrupt
@@ -237,9 +239,9 @@ def test_a_damaged_journal_ends_it_with_a_code_of_its_own(start, disk, tmp_path)
     _, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     settings = Settings(2, str(tmp_path), SMALLEST)
     arguments = {
-        "--settings": runner.msgspec.json.encode(settings).decode(),
+        "--settings": msgspec.json.encode(settings).decode(),
         "--control-fd": str(theirs.detach()),
     }
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(runner.signal, "signal", lambda *_: None)
+        patched.setattr(process.signal, "signal", lambda *_: None)
         assert runner.main(arguments) == runner.EXIT_CORRUPT

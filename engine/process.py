@@ -1,0 +1,69 @@
+"""What a process that the supervisor starts owes it: settings, a control socket, signals, lines of its log.
+
+Such a process ends when the supervisor says so, or is gone. What the terminal says is the supervisor's
+affair; a second SIGTERM does not wait.
+"""
+
+import os
+import signal
+import socket
+import sys
+import time
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from shm import region
+
+Settings = TypeVar("Settings")
+
+
+class Runner(Protocol):
+    """The work of a process, which ends soon after `ending` is set."""
+
+    ending: bool
+
+    def run(self) -> None: ...
+
+
+def begin(arguments: dict[str, str], kind: type[Settings]) -> tuple[Settings, socket.socket]:
+    """Give the settings and the control socket that the command line names; pinned, if they name a core."""
+    settings = msgspec.json.decode(arguments["--settings"], type=kind)
+    cpu = getattr(settings, "cpu", None)
+    if cpu is not None:
+        os.sched_setaffinity(0, {cpu})
+    return settings, socket.socket(fileno=int(arguments["--control-fd"]))
+
+
+def run(runner: Runner) -> None:
+    """Run until the end. Raises what it raises."""
+
+    def end(*_: Any) -> None:
+        if runner.ending:
+            os._exit(1)
+        runner.ending = True
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, end)
+    runner.run()
+
+
+def hear(control: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+    """Take one message of the supervisor, and its descriptors; None: it is gone."""
+    try:
+        return region.receive(control)
+    except (ConnectionError, OSError):
+        return None
+
+
+def close(fds: list[int]) -> None:
+    """Descriptors that nobody here wants."""
+    for fd in fds:
+        os.close(fd)
+
+
+def log(process: str, event: str, facts: dict[str, Any]) -> None:
+    """One JSON line on stderr, which is the supervisor's to keep."""
+    line = {"event": event, "time_ms": time.time_ns() // 1_000_000, "process": process, **facts}
+    sys.stderr.buffer.write(msgspec.json.encode(line) + b"\n")
+    sys.stderr.flush()
