@@ -128,7 +128,7 @@ def test_everyone_is_introduced(tmp_path):
                 0: "stats 0",
                 1: "stats 1",
             }
-            assert all(gateway.is_ready for gateway in run.supervisor.gateways)
+            await run.until(lambda: all(gateway.is_ready for gateway in run.supervisor.gateways))
 
     asyncio.run(scenario())
 
