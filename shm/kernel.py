@@ -9,8 +9,8 @@ calls deep would be optimised ten times over. Here only an entry point is: an in
 it was written, until it is linked into one. There nobody else calls it, and the optimiser leaves out what it
 is handed and does not use: so a call costs little.
 
-An index of a kernel is never negative: whoever looks at every one, in case it counts from the end, spends a
-tenth of the time on that.
+An index of a kernel is never negative, so none is looked at in case it counts from the end: numba does that
+at each, and kernels hardly do anything but index.
 """
 
 from copy import copy
