@@ -18,25 +18,49 @@ from shm.layout import NO_ACCOUNT, NO_SLOT
 
 @inner
 def find_level(rows, market, side, price):
-    """Return (position, found): where in `levels` the price stands, or where it would go.
+    """Return (position, found): where in `levels` the price stands, or where it would go."""
+    row = rows.sides[2 * market + side]
+    at = _search(rows.levels, side, price, row.offset, row.count)
+    return at, at < row.offset + row.count and rows.levels[at].price == price
+
+
+@inner
+def _search(levels, side, price, at, count):
+    """Return where the price stands or would go among `count` levels of a side that begin at `at`.
 
     A search in quarters: three looks a step, none of which waits for another or decides a branch.
     """
-    row = rows.sides[2 * market + side]
     turn = -np.int64(side)  # sells: a complement turns their order around
-    key, at, count = price ^ turn, row.offset, row.count
+    key = price ^ turn
     while count > 3:
         quarter = count >> 2
-        before = np.int64(rows.levels[at + quarter - 1].price ^ turn < key)
-        before += rows.levels[at + 2 * quarter - 1].price ^ turn < key
-        before += rows.levels[at + 3 * quarter - 1].price ^ turn < key
+        before = np.int64(levels[at + quarter - 1].price ^ turn < key)
+        before += levels[at + 2 * quarter - 1].price ^ turn < key
+        before += levels[at + 3 * quarter - 1].price ^ turn < key
         at += before * quarter
         count -= 3 * quarter
     before = 0
     for i in range(count):
-        before += rows.levels[at + i].price ^ turn < key
-    at += before
-    return at, at < row.offset + row.count and rows.levels[at].price == price
+        before += levels[at + i].price ^ turn < key
+    return at + before
+
+
+@inner
+def _search_from(levels, side, price, row, at):
+    """The same of one side, for a price near that of the level at `at`: in steps that double from there."""
+    turn, step = -np.int64(side), 1
+    key, first, end = price ^ turn, row.offset, row.offset + row.count
+    if levels[at].price ^ turn < key:
+        first = at + 1
+        while at + step < end and levels[at + step].price ^ turn < key:
+            first, step = at + step + 1, 2 * step
+        end = min(end, at + step)
+    else:
+        end = at
+        while at - step >= first and levels[at - step].price ^ turn >= key:
+            end, step = at - step, 2 * step
+        first = max(first, at - step + 1)
+    return _search(levels, side, price, first, end - first)
 
 
 @inner
@@ -88,10 +112,35 @@ def open_level(rows, market, side, price):
         at = row.offset + place
     bulk.shift(rows.levels, at + 1, at, row.offset + row.count - at)
     row.count += 1
-    level = rows.levels[at]
+    _clear(rows.levels[at], price)
+    return at
+
+
+@inner
+def _clear(level, price):
     level.price, level.quantity, level.count = price, 0, 0
     level.head, level.tail = NO_SLOT, NO_SLOT
-    return at
+
+
+@inner
+def turn_level(rows, market, side, at, price):
+    """Let the empty level at position `at` go, and return that of the level at `price`, made if need be.
+
+    Only what lies between the two is moved.
+    """
+    row, levels = rows.sides[2 * market + side], rows.levels
+    to = _search_from(levels, side, price, row, at)
+    if to < row.offset + row.count and levels[to].price == price:
+        if to != at:
+            close_level(rows, market, side, at)
+        return to - (to > at)
+    if to > at:
+        to -= 1
+        bulk.shift(levels, at, at + 1, to - at)
+    else:
+        bulk.shift(levels, to + 1, to, at - to)
+    _clear(levels[to], price)
+    return to
 
 
 @inner
@@ -171,15 +220,7 @@ def join_queue(rows, slot, market, side, price):
     at = open_level(rows, market, side, price)
     if at == NO_SLOT:
         return False
-    level, order = rows.levels[at], rows.orders[slot]
-    order.prior, order.next = level.tail, NO_SLOT
-    if level.tail == NO_SLOT:
-        level.head = slot
-    else:
-        rows.orders[level.tail].next = slot
-    level.tail = slot
-    level.quantity += order.quantity
-    level.count += 1
+    _append(rows, rows.levels[at], slot)
     rows.sides[2 * market + side].order_count += 1
     return True
 
@@ -188,7 +229,29 @@ def join_queue(rows, slot, market, side, price):
 def leave_queue(rows, slot, market, side, price):
     """Take the order in `slot` out of the queue that it joined."""
     at, _ = find_level(rows, market, side, price)
-    level, order = rows.levels[at], rows.orders[slot]
+    _unlink(rows, rows.levels[at], slot)
+    if rows.levels[at].count == 0:
+        close_level(rows, market, side, at)
+    rows.sides[2 * market + side].order_count -= 1
+
+
+@inner
+def _append(rows, level, slot):
+    """Put the order in `slot` at the end of the level's queue."""
+    order = rows.orders[slot]
+    order.prior, order.next = level.tail, NO_SLOT
+    if level.tail == NO_SLOT:
+        level.head = slot
+    else:
+        rows.orders[level.tail].next = slot
+    level.tail = slot
+    level.quantity += order.quantity
+    level.count += 1
+
+
+@inner
+def _unlink(rows, level, slot):
+    order = rows.orders[slot]
     if order.prior == NO_SLOT:
         level.head = order.next
     else:
@@ -199,9 +262,6 @@ def leave_queue(rows, slot, market, side, price):
         rows.orders[order.next].prior = order.prior
     level.quantity -= order.quantity
     level.count -= 1
-    if level.count == 0:
-        close_level(rows, market, side, at)
-    rows.sides[2 * market + side].order_count -= 1
 
 
 @inner
@@ -219,6 +279,27 @@ def rest(rows, slot):
     rows.markets[order.market].order_count += 1
     rows.status[0].order_count += 1
     return True
+
+
+@inner
+def replace(rows, slot, order_id, price, quantity):
+    """Let the order that rests in `slot` be another one from here on: with this oid, last in this price's
+    queue, on the same side, and last of its account's. There is room for one more level.
+    """
+    order = rows.orders[slot]
+    market, side = order.market, order.side
+    index.remove_order(rows.order_index, rows.orders, order.order)
+    index.add_order(rows.order_index, order_id, slot)
+    unlink_account(rows, slot)
+    link_account(rows, slot)
+    at, _ = find_level(rows, market, side, order.price)
+    _unlink(rows, rows.levels[at], slot)
+    if rows.levels[at].count == 0:
+        at = turn_level(rows, market, side, at, price)
+    else:
+        at = open_level(rows, market, side, price)
+    order.order, order.price, order.quantity = order_id, price, quantity
+    _append(rows, rows.levels[at], slot)
 
 
 @inner

@@ -25,7 +25,7 @@ ORDER = {  # a module imports only what stands before it in its package; a new f
     "journal.record journal.disk journal.reader journal.writer journal.runner journal.__main__ "
     "exchange.records exchange.state exchange.arithmetic exchange.outcomes exchange.signers exchange.prices "
     "exchange.funding exchange.margin exchange.money exchange.cloids exchange.shelf exchange.judging "
-    "exchange.matching exchange.markets "
+    "exchange.telling exchange.matching exchange.markets "
     "exchange.liquidation exchange.triggers exchange.twap exchange.ahead exchange.apply "
     "exchange.candles exchange.world exchange.statements exchange.project exchange.snapshot "
     "exchange.recovery exchange.doors exchange.operating exchange.durable exchange.runner exchange.__main__ "
@@ -53,7 +53,7 @@ PURE = {  # modules that know no clock, no chance, no outside world
     "engine": "state book history publish apply image verify journal.record "
     "exchange.records exchange.state exchange.arithmetic exchange.outcomes exchange.signers exchange.prices "
     "exchange.funding exchange.margin exchange.money exchange.cloids exchange.shelf exchange.judging "
-    "exchange.matching exchange.markets "
+    "exchange.telling exchange.matching exchange.markets "
     "exchange.liquidation exchange.triggers exchange.twap exchange.ahead exchange.apply "
     "exchange.candles exchange.world exchange.statements exchange.project "
     "follow.records follow.scan follow.intern follow.events follow.decode follow.parse follow.join",

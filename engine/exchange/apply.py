@@ -16,6 +16,7 @@ from engine.exchange import (
     money,
     prices,
     signers,
+    telling,
     triggers,
     twap,
 )
@@ -101,7 +102,7 @@ def _apply(state, command):
     elif kind == Command.TWAP or kind == Command.TWAP_CANCEL:
         _twap(state, command, account, knows_market)
     elif kind == Command.CANCEL_ALL:
-        count = matching.end_all(state, account, matching.CANCELED)
+        count = matching.end_all(state, account, telling.CANCELED)
         answer(state, command, Ack.DONE, Refusal.NONE, 0, count, 0)
     else:
         _finish(state, command, _change_account(state, command, account, knows_market))
@@ -126,7 +127,7 @@ def _order(state, command, account, knows_market):
     if code == Refusal.NONE:
         code, quantity = _judge(state, command, account, NO_SLOT)
     if code != Refusal.NONE:
-        matching.refuse(state, command, account, oid, code)
+        telling.refuse(state, command, account, oid, code)
         return
     ack, remaining = _place(state, command, account, oid, quantity)
     triggers.note_parent(state, command, oid, ack, remaining)
@@ -164,13 +165,16 @@ def _modify(state, command, account, knows_market):
         triggers.inherit(state, command, account, old)
     code, quantity = _judge(state, command, account, old)
     if code != Refusal.NONE:
-        matching.refuse(state, command, account, oid, code)
+        telling.refuse(state, command, account, oid, code)
+        return
+    if old != NO_SLOT and matching.only_moves(state, command, old):
+        matching.move(state, command, account, old, oid, quantity)
         return
     is_parent, group = heap.role == Role.PARENT, heap.group
     if old != NO_SLOT:
         if is_parent:
             state.orders[old].role = Role.ALONE  # so that its children outlive it
-        matching.end(state, old, matching.CANCELED)
+        matching.end(state, old, telling.CANCELED)
     ack, remaining = _place(state, command, account, oid, quantity)
     if is_parent:
         triggers.hand_on(state, account, group, ack, remaining)
@@ -186,7 +190,7 @@ def _cancel(state, command, account, knows_market):
         answer(state, command, Ack.REFUSED, Refusal.GONE, 0, 0, 0)
         return
     oid = state.orders[slot].order
-    matching.end(state, slot, matching.CANCELED)
+    matching.end(state, slot, telling.CANCELED)
     answer(state, command, Ack.DONE, Refusal.NONE, oid, 0, 0)
 
 
@@ -262,7 +266,7 @@ def _fire_schedules(state, now_ms):
             row.schedule_count += 1
             row.schedule_ms = 0
             touch_account(state, account)
-            matching.end_all(state, account, matching.SCHEDULED)
+            matching.end_all(state, account, telling.SCHEDULED)
         if row.schedule_ms > 0 and (next_ms == 0 or row.schedule_ms < next_ms):
             next_ms = row.schedule_ms
     heap.schedule_ms = next_ms

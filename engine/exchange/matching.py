@@ -4,30 +4,33 @@
 the order in which they happen.
 """
 
-import numpy as np
-
 from engine import book
 from engine.exchange import cloids, margin, money, shelf
 from engine.exchange.judging import closable_of, value_of
-from engine.exchange.outcomes import answer, emit
+from engine.exchange.outcomes import answer
 from engine.exchange.prices import PRICE_MAX, best_price
 from engine.exchange.records import Kind, Role
+from engine.exchange.telling import (
+    CANCELED,
+    MARGIN_CANCELED,
+    REDUCE_ONLY_CANCELED,
+    SELF_TRADE,
+    flags_of,
+    forget_order,
+    refuse,
+    tell,
+    tell_ended,
+    tell_open,
+    tell_opened,
+    tell_taken,
+)
 from shm import index
 from shm.bulk import copy_bytes
-from shm.codes import NAMES, REFUSED_AS, Ack, Ask, Flag, Method, Refusal, Side, Status, Tif
+from shm.codes import Ack, Ask, Flag, Method, OrderState, Refusal, Side, Status, Tif
 from shm.kernel import apart, inner
 from shm.layout import NO_SLOT
 
 TRADE_BITS = 50
-
-CANCELED = int(Status.CANCELED)
-MARGIN_CANCELED = NAMES.index("marginCanceled")
-SELF_TRADE = NAMES.index("selfTradeCanceled")
-REDUCE_ONLY_CANCELED = NAMES.index("reduceOnlyCanceled")
-SCHEDULED = NAMES.index("scheduledCancel")
-REFUSED_STATUS = np.array(  # rows of NAMES, by Refusal
-    [NAMES.index(REFUSED_AS.get(code, "rejected")) for code in range(max(Refusal) + 1)], np.uint16
-)
 
 
 @inner
@@ -74,65 +77,6 @@ def reaches(state, market, side, limit):
     """Whether an order with this limit meets anybody."""
     best = best_price(state, market, 1 - side)
     return best > 0 and (limit >= best if side == Side.BUY else limit <= best)
-
-
-@inner
-def tell_taken(state, command, account, oid, quantity, remaining):
-    """Tell the end of an order that was filled, at least in part, and does not rest."""
-    outcome = tell(state, Kind.ENDED, command, account, oid)
-    outcome.quantity, outcome.original, outcome.flags = remaining, quantity, outcome.flags | Flag.CROSSED
-    outcome.status = Status.FILLED
-    if remaining > 0:
-        outcome.status = MARGIN_CANCELED if state.heap[0].is_stopped else CANCELED
-
-
-@inner
-def refuse(state, command, account, oid, code):
-    """Tell that the order never was, and answer so."""
-    outcome = tell(state, Kind.REFUSED, command, account, oid)
-    outcome.quantity, outcome.original, outcome.code = command.quantity, command.quantity, code
-    outcome.status = REFUSED_STATUS[outcome.code]
-    bid, ask = 0, 0
-    if code == Refusal.POST_ONLY:
-        bid = best_price(state, command.market, Side.BUY)
-        ask = best_price(state, command.market, Side.SELL)
-    answer(state, command, Ack.REFUSED, code, oid, bid, ask)
-
-
-@inner
-def end_refused(state, command, account, oid, code):
-    """Tell that an order that has been told of comes to nothing."""
-    outcome = tell(state, Kind.ENDED, command, account, oid)
-    outcome.quantity, outcome.original = command.quantity, command.quantity
-    outcome.flags |= Flag.CROSSED
-    outcome.status = REFUSED_STATUS[code]
-
-
-@inner
-def forget_order(state):
-    """The order under way is what its command says, and belongs to nothing."""
-    heap = state.heap[0]
-    heap.condition, heap.trigger_price, heap.group, heap.role, heap.is_of_position = 0, 0, 0, Role.ALONE, 0
-
-
-@inner
-def tell(state, kind, command, account, oid):
-    """An outcome about the order that a command asks for."""
-    heap, outcome = state.heap[0], emit(state, kind, account, command.market)
-    outcome.order, outcome.price, outcome.side, outcome.tif = oid, command.price, command.side, command.tif
-    outcome.placed_ms, outcome.flags = command.time_ns // 1_000_000, _flags_of(state, command)
-    outcome.start, outcome.done, outcome.amount = heap.trigger_price, heap.condition, heap.group
-    if command.flags & Ask.HAS_CLOID:
-        copy_bytes(outcome.text, command.text)
-    return outcome
-
-
-@inner
-def _flags_of(state, command):
-    flags = Flag.REDUCE_ONLY if command.flags & Ask.REDUCE_ONLY else 0
-    flags |= Flag.HAS_CLOID if command.flags & Ask.HAS_CLOID else 0
-    flags |= Flag.IS_TRIGGER if command.flags & Ask.IS_TRIGGER else 0
-    return flags | (Flag.POSITION_TPSL if state.heap[0].is_of_position else 0)
 
 
 @apart
@@ -274,18 +218,26 @@ def _rest(state, command, account, oid, remaining, original):
     if order.flags & Flag.REDUCE_ONLY == 0:
         margin.open_interest(state, account, command.market, order.side, order.price * remaining)
     enter(state, slot)
-    outcome = tell(state, Kind.OPENED, command, account, oid)
-    outcome.quantity, outcome.original = remaining, original
+    tell_opened(state, command, account, oid, remaining, original)
 
 
 @inner
 def take(state, command, account, oid, remaining, original):
     """Write the order that a command asks for into a free slot, for which there is room; return it."""
-    heap, slot = state.heap[0], book.take_slot(state)
-    order, facts = state.orders[slot], state.facts[slot]
-    order.order, order.price, order.quantity, order.original = oid, command.price, remaining, original
-    order.account, order.market, order.side, order.tif = account, command.market, command.side, command.tif
-    order.flags, order.condition, order.role = _flags_of(state, command), heap.condition, heap.role
+    slot = book.take_slot(state)
+    order = state.orders[slot]
+    order.order, order.price, order.quantity = oid, command.price, remaining
+    order.account, order.market, order.side = account, command.market, command.side
+    _write(state, command, slot, original)
+    return slot
+
+
+@inner
+def _write(state, command, slot, original):
+    """Of an order, what no other order and no list depends on."""
+    heap, order, facts = state.heap[0], state.orders[slot], state.facts[slot]
+    order.original, order.tif = original, command.tif
+    order.flags, order.condition, order.role = flags_of(state, command), heap.condition, heap.role
     facts.placed_ms = command.time_ns // 1_000_000
     facts.trigger_price, facts.group = heap.trigger_price, heap.group
     facts.builder_fee = 0
@@ -294,7 +246,6 @@ def take(state, command, account, oid, remaining, original):
         facts.builder_fee = command.amount
     if order.flags & Flag.HAS_CLOID:
         copy_bytes(facts.cloid, command.text)
-    return slot
 
 
 @inner
@@ -305,6 +256,46 @@ def enter(state, slot):
         cloids.add(state, slot)
     if order.flags & Flag.REDUCE_ONLY:
         state.accounts[order.account].reduce_count += 1
+
+
+@inner
+def _exit(state, slot):
+    order = state.orders[slot]
+    if order.flags & Flag.HAS_CLOID:
+        cloids.remove(state, slot)
+    if order.flags & Flag.REDUCE_ONLY:
+        state.accounts[order.account].reduce_count -= 1
+
+
+# --- moving -------------------------------------------------------------------------------------------------
+
+
+@inner
+def only_moves(state, command, slot):
+    """Whether a MODIFY, which was judged, gives the order in `slot` another place on its side and no more:
+    neither it nor what replaces it has children or meets anybody.
+    """
+    order = state.orders[slot]
+    waits = command.tif == Tif.GTC or command.tif == Tif.ALO
+    there = order.market == command.market and order.side == command.side
+    alone = order.role == Role.ALONE and order.state == OrderState.RESTING
+    alone = alone and command.flags & Ask.IS_TRIGGER == 0
+    return waits and there and alone and not reaches(state, command.market, command.side, command.price)
+
+
+@apart
+def move(state, command, account, slot, oid, quantity):
+    """End the order in `slot` and let another rest in its place, which is all that happens; and answer."""
+    order = state.orders[slot]
+    tell_ended(state, slot, CANCELED)
+    value = value_of(order)
+    _exit(state, slot)
+    book.replace(state, slot, oid, command.price, quantity)
+    _write(state, command, slot, quantity)
+    margin.open_interest(state, account, order.market, order.side, value_of(order) - value)
+    enter(state, slot)
+    tell_opened(state, command, account, oid, quantity, quantity)
+    answer(state, command, Ack.RESTING, Refusal.NONE, oid, 0, 0)
 
 
 # --- ending -------------------------------------------------------------------------------------------------
@@ -329,9 +320,7 @@ def end(state, slot, status):
 @apart
 def _end_one(state, slot, status):
     order = state.orders[slot]
-    outcome = tell_open(state, Kind.ENDED, slot)
-    outcome.price, outcome.quantity, outcome.original = order.price, order.quantity, order.original
-    outcome.status = status
+    tell_ended(state, slot, status)
     value = value_of(order)
     leave(state, slot)
     margin.open_interest(state, order.account, order.market, order.side, -value)
@@ -406,26 +395,9 @@ def end_all(state, account, status):
 @inner
 def leave(state, slot):
     """Take the open order in `slot` out of everything but the margin."""
-    order = state.orders[slot]
     shelf.take(state, slot)
-    if order.flags & Flag.HAS_CLOID:
-        cloids.remove(state, slot)
-    if order.flags & Flag.REDUCE_ONLY:
-        state.accounts[order.account].reduce_count -= 1
+    _exit(state, slot)
     book.leave(state, slot)
-
-
-@inner
-def tell_open(state, kind, slot):
-    """An outcome about the open order in `slot`."""
-    order, facts = state.orders[slot], state.facts[slot]
-    outcome = emit(state, kind, order.account, order.market)
-    outcome.order, outcome.price, outcome.side, outcome.tif = order.order, order.price, order.side, order.tif
-    outcome.placed_ms, outcome.flags = facts.placed_ms, order.flags
-    outcome.start, outcome.done, outcome.amount = facts.trigger_price, order.condition, facts.group
-    if order.flags & Flag.HAS_CLOID:
-        copy_bytes(outcome.text, facts.cloid)
-    return outcome
 
 
 @inner

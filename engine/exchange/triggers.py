@@ -5,7 +5,7 @@ there). The mark triggers them at the end of a block, as orders that are judged 
 """
 
 from engine import book
-from engine.exchange import judging, liquidation, margin, matching, shelf
+from engine.exchange import judging, liquidation, margin, matching, shelf, telling
 from engine.exchange.outcomes import answer
 from engine.exchange.prices import is_open
 from engine.exchange.records import Kind, Role
@@ -24,7 +24,7 @@ SIBLING = NAMES.index("siblingFilledCanceled")
 def begin(state, command):
     """Before an ORDER or a MODIFY: what it is by its command alone."""
     heap = state.heap[0]
-    matching.forget_order(state)
+    telling.forget_order(state)
     if command.place == 0:
         heap.parent, heap.parent_is_filled = 0, 0
     if command.flags & Ask.IS_TRIGGER:
@@ -95,7 +95,7 @@ def hand_on(state, account, group, ack, remaining):
     if ack == Ack.FILLED and (remaining == 0 or state.heap[0].is_stopped):
         matching.release_children(state, account, group)
     else:
-        matching.end_members(state, account, group, Role.UNBORN, matching.CANCELED)
+        matching.end_members(state, account, group, Role.UNBORN, telling.CANCELED)
 
 
 @inner
@@ -114,7 +114,7 @@ def place(state, command, account, oid, quantity):
         shelf.put(state, slot)
         if heap.role == Role.CHILD or heap.is_of_position:
             ack = Ack.WAITS_FOR_TRIGGER
-    outcome = matching.tell(state, Kind.WAITING, command, account, oid)
+    outcome = telling.tell(state, Kind.WAITING, command, account, oid)
     outcome.quantity, outcome.original, outcome.code = quantity, quantity, heap.role == Role.UNBORN
     answer(state, command, ack, Refusal.NONE, oid, 0, 0)
     return ack, quantity
@@ -158,7 +158,7 @@ def _fire(state, slot):
     if own.quantity == 0:
         position = state.positions[margin.position_of(state, account, own.market)]
         own.quantity = judging.closable_of(position.size, own.side)
-    outcome = matching.tell(state, Kind.TRIGGERED, own, account, oid)
+    outcome = telling.tell(state, Kind.TRIGGERED, own, account, oid)
     outcome.quantity, outcome.original = own.quantity, own.quantity
     matching.leave(state, slot)
     if is_child:
@@ -168,4 +168,4 @@ def _fire(state, slot):
     if code == Refusal.NONE:
         ack, code, _ = matching.execute(state, own, account, oid, quantity)
     if ack == Ack.REFUSED:
-        matching.end_refused(state, own, account, oid, code)
+        telling.end_refused(state, own, account, oid, code)

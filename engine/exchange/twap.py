@@ -4,7 +4,7 @@ A slice is an order of its own, that takes what it finds and does not rest. What
 the next ones, so far as they do not grow beyond three times their size.
 """
 
-from engine.exchange import judging, liquidation, margin, matching
+from engine.exchange import judging, liquidation, margin, matching, telling
 from engine.exchange.arithmetic import ceil_div, share
 from engine.exchange.outcomes import emit
 from engine.exchange.prices import is_open
@@ -148,15 +148,15 @@ def _slice(state, at):
     own.market, own.side, own.tif, own.quantity = row.market, row.side, Tif.IOC, quantity
     own.price = market.mark + slip if row.side == Side.BUY else market.mark - slip
     own.flags, own.time_ns = Ask.REDUCE_ONLY if row.flags else 0, heap.time_ns
-    matching.forget_order(state)
+    telling.forget_order(state)
     if matching.reaches(state, own.market, own.side, own.price) and judging.bears_slice(state, own, account):
         heap.orders += 1
         oid = heap.orders
-        outcome = matching.tell(state, Kind.SLICE, own, account, oid)
+        outcome = telling.tell(state, Kind.SLICE, own, account, oid)
         outcome.quantity, outcome.original, outcome.trade = quantity, quantity, row.order
         ack, code, _ = matching.execute(state, own, account, oid, quantity)
         if ack == Ack.REFUSED:
-            matching.end_refused(state, own, account, oid, code)
+            telling.end_refused(state, own, account, oid, code)
         row.executed += heap.filled
         row.notional += heap.filled_notional
         if heap.filled > 0:

@@ -39,6 +39,11 @@ def resize(rows, slot, quantity):
 
 
 @entry
+def replace(rows, slot, order_id, price, quantity):
+    book.replace(rows, slot, order_id, price, quantity)
+
+
+@entry
 def find(rows, market, side, price):
     return book.find_level(rows, market, side, price)
 
@@ -78,6 +83,15 @@ def test_random_operations(seed):
             held, quantity = random.choice(naive.orders), random.randrange(1, 9)
             resize(state.rows, slots[held[0]], quantity)
             held[4] = quantity
+        elif slots and random.random() < 0.4:
+            held = random.choice(naive.orders)
+            market, side = held[1:3]
+            near, first = random.choice((1, spread)), spread if side == SELL else 0
+            price = min(max(held[3] + random.randint(-near, near), first), first + spread - 1)
+            slots[oid] = slots.pop(held[0])
+            replace(state.rows, slots[oid], oid, price, 7)
+            naive.orders.remove(held)
+            naive.orders.append([oid, market, side, price, 7])
         else:
             facts = [random.randrange(2), random.choice((BUY, SELL)), random.randrange(spread), 5]
             market, side, price, quantity = facts

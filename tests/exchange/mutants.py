@@ -123,13 +123,22 @@ MUTANTS = {
         APPLY,
         "    code, quantity = _judge(state, command, account, old)\n    if code != Refusal.NONE:\n",
         "    code, quantity = _judge(state, command, account, old)\n    if code != Refusal.NONE:\n"
-        "        if old != NO_SLOT:\n            matching.end(state, old, matching.CANCELED)\n",
+        "        if old != NO_SLOT:\n            matching.end(state, old, telling.CANCELED)\n",
     ),
     "a schedule that fires late": Mutant(
         APPLY, "if 0 < row.schedule_ms <= now_ms", "if 0 < row.schedule_ms < now_ms"
     ),
     "a slot that is never used again": Mutant(BOOK, "    heap.free_orders += 1\n", "", unsound=True),
-    "an empty level left standing": Mutant(BOOK, "if level.count == 0:", "if level.count < 0:", unsound=True),
+    "an empty level left standing": Mutant(
+        BOOK, "if rows.levels[at].count == 0:\n        close", "if False:\n        close", unsound=True
+    ),
+    "a move that leaves its neighbours where they were": Mutant(
+        BOOK, "bulk.shift(levels, at, at + 1, to - at)", "pass", unsound=True
+    ),
+    "a move that turns beside its level": Mutant(BOOK, "return to - (to > at)", "return to", unsound=True),
+    "a move without its margin": Mutant(MATCHING, "value_of(order) - value)", "0)", unsound=True),
+    "a move that meets somebody": Mutant(MATCHING, "and alone and not reaches", "and alone or reaches"),
+    "a move away from one's children": Mutant(MATCHING, "alone = order.role == Role.ALONE and", "alone ="),
     "a nonce forgotten": Mutant(SIGNERS, "nonces[at - 1] == nonce", "False"),
     "a nonce from too far ahead": Mutant(SIGNERS, "nonce >= now_ms + DAY_MS", "nonce > now_ms + DAY_MS"),
     "an agent one moment too long": Mutant(
