@@ -1,8 +1,11 @@
 """Exact quotients of whole numbers, also where a product is wider than a word."""
 
+import numpy as np
+
 from shm.kernel import inner
 
 _WORD_MAX = 2**62
+_FLOAT_MAX = 1.5 * _WORD_MAX  # far enough from both 2**62 and 2**63, whatever was rounded
 
 
 @inner
@@ -29,6 +32,12 @@ def share(total, part, whole):
             if remainder >= whole:
                 out, remainder = out + 1, remainder - whole
     return quotient * part + out
+
+
+@inner
+def exceeds(a, b, limit):
+    """Whether a x b > limit: 0 <= a, b and limit <= 2**62. A division would take its time to say so."""
+    return np.float64(a) * np.float64(b) > _FLOAT_MAX or a * b > limit
 
 
 @inner

@@ -2,7 +2,7 @@
 
 from engine import book
 from engine.exchange import cloids, margin, money, shelf
-from engine.exchange.arithmetic import ceil_div
+from engine.exchange.arithmetic import ceil_div, exceeds
 from engine.exchange.prices import PRICE_MAX, best_price, is_open, reference_of
 from engine.exchange.records import Role
 from shm.codes import Ask, Flag, OrderState, Refusal, Side, Tif
@@ -31,7 +31,7 @@ def judge(state, command, account, replaced):
         return Refusal.SIZE, 0
     if not is_legal_price(price, market.price_unit):
         return Refusal.PRICE, 0
-    if price > _value_max(market, command.tif) // quantity:
+    if exceeds(price, quantity, _value_max(market, command.tif)):
         return Refusal.VALUE_MAX, 0
     closable = closable_of(position.size, command.side)
     if reduces:
@@ -73,7 +73,7 @@ def judge_trigger(state, command, account, replaced):
         is_legal_price(price, market.price_unit) and is_legal_price(heap.trigger_price, market.price_unit)
     ):
         return Refusal.PRICE, 0
-    if price > _value_max(market, command.tif) // max(quantity, 1):
+    if exceeds(price, max(quantity, 1), _value_max(market, command.tif)):
         return Refusal.VALUE_MAX, 0
     if reduces and heap.role != Role.UNBORN and closable_of(position.size, command.side) == 0:
         return Refusal.REDUCE_ONLY, 0
@@ -138,7 +138,7 @@ def _judge_interest(state, command, closable):
     """Whether the market's open interest may grow by this order."""
     market, quantity = state.markets[command.market], command.quantity
     dearest = max(command.price, market.mark, market.oracle, best_price(state, command.market, Side.BUY))
-    if dearest > INTEREST_VALUE_MAX // (market.open_interest + quantity):
+    if exceeds(dearest, market.open_interest + quantity, INTEREST_VALUE_MAX):
         return Refusal.INTEREST_FAST
     capped = 0 < market.interest_cap <= market.open_interest * market.mark
     if capped and quantity > closable:
@@ -224,8 +224,7 @@ def _judge_margin(state, command, account, replaced, quantity):
     if margin.exceeds_tier(state, account, command.market, buys, sells):
         return Refusal.TIER
     fee = ceil_div(value * max(market.taker_rate, 0), money.RATE_UNIT)
-    leverage = margin.leverage_of(state, position, command.market)
-    covered = margin.covers(state, account, command.market, buys, sells, leverage, fee - freed)
+    covered = margin.covers(state, account, command.market, buys, sells, fee - freed)
     return Refusal.NONE if covered else Refusal.MARGIN
 
 

@@ -210,13 +210,15 @@ def margin_with(state, account, market, buys, sells, leverage):
 
 
 @inner
-def covers(state, account, market, buys, sells, leverage, fee):
-    """Whether the account can bear this margin in place of the present one, and a fee. Less it always can."""
+def covers(state, account, market, buys, sells, fee):
+    """Whether the account can bear these orders beside a position, and a fee. It can if they are no more."""
     position = state.positions[position_of(state, account, market)]
-    now = leverage_of(state, position, market)
-    before = margin_with(state, account, market, position.buys, position.sells, now)
-    after = margin_with(state, account, market, buys, sells, leverage)
-    return after <= before or free_of(state, account) + before - after - fee >= 0
+    value, leverage = position.size * state.markets[market].mark, leverage_of(state, position, market)
+    before, after = exposure_of(value, position.buys, position.sells), exposure_of(value, buys, sells)
+    if after <= before:
+        return True
+    more = ceil_div(after, leverage) - ceil_div(before, leverage)
+    return more == 0 or free_of(state, account) >= more + fee
 
 
 @apart

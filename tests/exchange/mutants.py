@@ -80,7 +80,7 @@ MUTANTS = {
     "margin that is not summed": Mutant(
         MARGIN, "row.used += sign * margin\n", "row.used += max(sign, 0) * margin\n", unsound=True
     ),
-    "less margin refused like more": Mutant(MARGIN, "after <= before or ", ""),
+    "less margin refused like more": Mutant(MARGIN, "    if after <= before:\n        return True\n", ""),
     "a debt set aside": Mutant(MONEY, "amount < 0 and left < ", "amount < 0 and left < 0 * "),
     "a sub-account that pays its master's deposit": Mutant(
         MONEY, "(account, sub) if is_deposit", "(account, sub) if not is_deposit"

@@ -11,6 +11,7 @@ from engine.exchange.records import MARKET
 from shm.constants import LIMIT_ORDERS_MAX_TIMES, MARKET_ORDERS_MAX
 
 share = arithmetic.share.py_func
+exceeds = njit(lambda a, b, limit: arithmetic.exceeds(a, b, limit))
 fees_of = njit(lambda markets, notional: money.fees_of(markets[0], notional))
 exposure_of = njit(lambda value, buys, sells: margin.exposure_of(value, buys, sells))
 WIDE = st.integers(1, 2**62 - 1)
@@ -30,6 +31,16 @@ def test_a_share_is_exact_at_any_size(total, one, other):
 def test_rounding_is_up_for_either_sign(a, b):
     rounded = arithmetic.ceil_div.py_func(a, b)
     assert rounded * b >= a > (rounded - 1) * b
+
+
+@given(st.integers(0, 2**62), st.integers(0, 2**62), st.integers(0, 2**62))
+@example(2**31, 2**31, 2**62)
+@example(2**31, 2**31, 2**62 - 1)
+@example(2**62, 2**62, 2**62)
+@example(3 * 2**60, 2, 2**62)
+@example(2**62, 4, 2**62)
+def test_a_product_exceeds_its_limit_also_where_it_is_wider_than_a_word(a, b, limit):
+    assert exceeds(a, b, limit) == (a * b > limit)
 
 
 @given(st.integers(0, VALUE_MAX), RATES, RATES)
