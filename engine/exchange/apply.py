@@ -50,18 +50,25 @@ def apply_commands(state, commands, count):
     if state.status[0].account_count == 0:
         signers.make_account(state, _FEE_ADDRESS, NO_ACCOUNT)
         signers.make_account(state, _INSURANCE_ADDRESS, NO_ACCOUNT)
-        seal(state, 0)
-    for i in range(count):
-        fetch(state, commands, i, count)
-        command, first = commands[i], heap.outcomes
+        seal(state, 0, heap.outcomes)
+    applied, sealed = 0, heap.outcomes
+    while applied < count:
+        fetch(state, commands, applied, count)
+        command, first = commands[applied], heap.outcomes
         if heap.acks == len(state.acks) or first + _outcomes_max(state, command) > len(state.outcomes):
-            return i
+            break
         heap.sequence, heap.time_ns = command.sequence, command.time_ns
+        ends_block = command.kind == Command.END_BLOCK
+        if ends_block:
+            sealed = seal(state, sealed, first)
         _apply(state, command)
-        seal(state, first)
-        if command.kind == Command.END_BLOCK:
+        # what was written just now is not read yet: a processor would wait for it
+        sealed = seal(state, sealed, heap.outcomes if ends_block else first)
+        if ends_block:
             heap.block_digest = heap.digest
-    return count
+        applied += 1
+    seal(state, sealed, heap.outcomes)
+    return applied
 
 
 @inner

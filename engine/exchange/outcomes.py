@@ -3,7 +3,7 @@
 import numpy as np
 
 from engine.exchange.records import OUTCOME_WORDS
-from shm.kernel import inner
+from shm.kernel import apart, inner
 from shm.layout import NO_ACCOUNT
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -25,12 +25,12 @@ def emit(state, kind, account, market):
     return outcome
 
 
-@inner
-def seal(state, first):
-    """Take the outcomes from `first` on into the digest."""
+@apart
+def seal(state, first, end):
+    """Take the outcomes [first, end) into the digest; return `end`."""
     heap = state.heap[0]
     digest = np.uint64(heap.digest)
-    for at in range(first, heap.outcomes):
+    for at in range(first, end):
         total = np.uint64(0)
         for place in range(OUTCOME_WORDS):
             word = np.uint64(state.outcome_words[at, place])
@@ -38,6 +38,7 @@ def seal(state, first):
         digest = (digest ^ total) * _MIX
         digest ^= digest >> _SHIFT
     heap.digest = np.int64(digest)
+    return end
 
 
 @inner
