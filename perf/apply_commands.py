@@ -10,7 +10,7 @@ it moves and cancels what is there. So a stream is a function of its seed and of
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+from numba import njit, types
 
 from engine.exchange import apply, state
 from engine.exchange.records import Kind
@@ -68,6 +68,19 @@ class Stream(NamedTuple):
     capacity: state.Capacity
 
 
+class Called(types.WrapperAddressProtocol):
+    """A compiled entry point that a kernel is handed and calls, in place of being compiled with it."""
+
+    def __init__(self, entry):
+        (self._made,) = entry.overloads.values()
+
+    def __wrapper_address__(self):
+        return self._made.library.get_pointer_to_function(self._made.fndesc.llvm_cfunc_wrapper_name)
+
+    def signature(self):
+        return self._made.signature
+
+
 class Maker(NamedTuple):
     """What a maker knows: its engine, the stream so far, and the orders it has placed."""
 
@@ -76,6 +89,7 @@ class Maker(NamedTuple):
     told: np.ndarray  # u4[]: outcomes of each
     made: np.ndarray  # i8[1]: commands
     one: np.ndarray  # COMMAND[1]
+    apply: Called  # apply_commands
     orders: np.ndarray  # PLACED_ORDER, by number, in the order of placing
     numbers: np.ndarray  # i8[], oid -> number
     placed: np.ndarray  # i8[1]: orders
@@ -109,6 +123,7 @@ def maker(room: int, orders: int, nonces: bool) -> Maker:
     apply.apply_commands(engine, commands[:count], count)
     return Maker(
         engine, commands, np.zeros(room, np.uint32), np.array([count]), np.zeros(1, COMMAND),
+        Called(apply.apply_commands),
         np.zeros(room, PLACED_ORDER), np.zeros(room, np.int64), np.zeros(1, np.int64), nonces,
     )  # fmt: skip
 
@@ -154,7 +169,7 @@ def send(maker):
     command.time_ns = BEGIN_NS + made * STEP_NS
     maker.commands[made] = command
     maker.made[0] += 1
-    apply.apply_commands(maker.engine, maker.one, 1)
+    maker.apply(maker.engine, maker.one, 1)
     maker.told[made] = maker.engine.heap[0].outcomes
 
 

@@ -22,7 +22,7 @@ from numba.extending import intrinsic
 
 from engine.exchange import apply, state
 from perf import apply_commands, mapped, ratio
-from perf.apply_commands import BLOCK, SHAPES, Stream
+from perf.apply_commands import BLOCK, SHAPES, Called, Stream
 from shm.codes import Ack, Command, Refusal, Tif
 from shm.layout import ACK, COMMAND
 
@@ -192,10 +192,10 @@ def nothing(engine, commands, count):
 
 
 @njit(nogil=True)
-def one_by_one(engine, commands, spent):
+def one_by_one(apply_commands, engine, commands, spent):
     for i in range(len(commands)):
         begin = cycles()
-        apply.apply_commands(engine, commands[i : i + 1], 1)
+        apply_commands(engine, commands[i : i + 1], 1)
         spent[i] = cycles() - begin
 
 
@@ -213,10 +213,11 @@ def latencies(resting: int) -> str:
     run.begin()
     commands = run.stream.commands[run.at :]
     spent = np.zeros(len(commands), np.int64)
-    one_by_one(run.engine, commands[:0], spent), empty(run.engine, commands, spent)
+    called = Called(apply.apply_commands)
+    one_by_one(called, run.engine, commands[:0], spent), empty(run.engine, commands, spent)
     floor = np.median(spent)
     begin, first = perf_counter_ns(), read_cycles()
-    one_by_one(run.engine, commands, spent)
+    one_by_one(called, run.engine, commands, spent)
     unit = (perf_counter_ns() - begin) / (read_cycles() - first)
     waits = np.quantile((spent - floor) * unit, [each / 1_000 for each in PER_MILLE])
     return " ".join(f"p{each / 10:g} {ns:.0f} ns" for each, ns in zip(PER_MILLE, waits, strict=True))
