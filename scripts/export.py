@@ -103,6 +103,11 @@ TABLES = {
     archived.CANDLES: "coin series coin, interval series interval, start_ms start_ms integer, "
     "open open price, high high price, low low price, close close price, volume volume size, "
     "notional notional usd, trades count integer",
+    archived.RATES: "coin market coin, time_ms time_ms integer, rate rate rate, premium premium rate, "
+    "oracle price price, samples samples integer",
+    archived.SAMPLES: "time_ms time_ms integer, height height integer",
+    archived.EQUITIES: "account account integer, time_ms time_ms integer, value value usd, "
+    "deposited deposited usd, volume volume usd",
     archived.MARKETS: "market market integer, coin name text, size_decimals size_decimals integer",
 }
 

@@ -3,7 +3,12 @@
 Each table is named as the section that it goes on from, and has a column for each field of its records, but
 for what only links a ring: so who reads a chain to its end in shared memory goes on here, at the position
 that the chain names, without a gap and without reading anything twice. A candle has no position; it has its
-series and its beginning; a market has its row. Bytes are BLOBs, all else are integers, as in the records.
+series and its beginning; an hour of funding its market and its time; a market has its row. Bytes are BLOBs,
+all else are integers, as in the records.
+
+What an account was worth is in no ring: it is sampled, at the first block of each hour by the time of blocks.
+`samples` tells when that was. Then `equity` has a row of each account that is not as its last row says; so
+one that nothing has moved since has none, and what it has is what its last row says.
 """
 
 from typing import NamedTuple
@@ -19,6 +24,14 @@ POSITION = ("position", "i8")
 
 
 MARKET = layout.record(("name", "u1", c.MARKET_NAME_BYTES), ("size_decimals", "i8"))  # what its numbers mean
+SAMPLE = layout.record(("time_ms", "i8"), ("height", "i8"))  # of the block
+SAMPLE_MS = 3_600_000
+EQUITY = layout.record(  # in 10**-USD_PLACES USD
+    ("time_ms", "i8"),  # of the sample
+    ("value", "i8"),  # if all its positions were closed at the mark
+    ("deposited", "i8"),  # by ledger entries: in less out; what it is worth beyond that it has gained
+    ("volume", "i8"),  # traded since ever
+)
 
 
 class Table(NamedTuple):
@@ -35,9 +48,12 @@ REJECTED = Table("rejected", layout.ENDED, "rejected_ring", "time_ns")
 LEDGER = Table("ledger", layout.LEDGER, "ledger_ring", "time_ms")
 TWAPS = Table("twaps", layout.TWAP, "twap_ring", "time_ms")
 CANDLES = Table("candles", layout.CANDLE, "", "start_ms", ("series", "start_ms"))
+RATES = Table("rates", layout.RATE, "", "time_ms", ("market", "time_ms"))
+SAMPLES = Table("samples", SAMPLE, "", "time_ms", ("time_ms",))
+EQUITIES = Table("equity", EQUITY, "", "time_ms", ("account", "time_ms"))
 MARKETS = Table("markets", MARKET, "", "", ("market",))
 RINGS = (FILLS, CLOSED, REJECTED, LEDGER, TWAPS)
-TABLES = (*RINGS, CANDLES, MARKETS)
+TABLES = (*RINGS, CANDLES, RATES, SAMPLES, EQUITIES, MARKETS)
 
 
 def kept(table: Table) -> list[str]:

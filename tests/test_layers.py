@@ -29,13 +29,13 @@ ORDER = {  # a module imports only what stands before it in its package; a new f
     "exchange.liquidation exchange.triggers exchange.twap exchange.ahead exchange.apply "
     "exchange.candles exchange.world exchange.statements exchange.project exchange.snapshot "
     "exchange.recovery exchange.doors exchange.operating exchange.durable exchange.runner exchange.__main__ "
-    "replica.archive replica.copy replica.source replica.runner replica.__main__ "
+    "replica.equity replica.archive replica.copy replica.source replica.runner replica.__main__ "
     "follow.records follow.scan follow.intern follow.events follow.decode follow.snapshot follow.parse "
     "follow.tail follow.join follow.bootstrap follow.meta follow.checkpoint follow.check follow.watch "
     "follow.follower follow.runner follow.__main__",
     "gateway": "errors terms exchange_schema schema codec actions signing numbers encode quotes world older "
-    "commands door answers exchange interest candles contracts accounts ledger twaps account_info bound "
-    "account_channels channels rings fanout readers notices feed session info http accept ws archive "
+    "commands door answers exchange interest candles contracts accounts ledger twaps portfolio account_info "
+    "bound account_channels channels rings fanout readers notices feed session info http accept ws archive "
     "application front server "
     "__main__",
 }
@@ -58,8 +58,8 @@ PURE = {  # modules that know no clock, no chance, no outside world
     "exchange.candles exchange.world exchange.statements exchange.project "
     "follow.records follow.scan follow.intern follow.events follow.decode follow.parse follow.join",
     "gateway": "errors terms exchange_schema schema codec actions signing numbers encode quotes world older "
-    "commands door answers exchange interest candles contracts accounts ledger twaps account_info bound "
-    "account_channels channels rings fanout readers notices feed session info",
+    "commands door answers exchange interest candles contracts accounts ledger twaps portfolio account_info "
+    "bound account_channels channels rings fanout readers notices feed session info",
 }
 OUTSIDE = {"asyncio", "os", "random", "secrets", "socket", "subprocess", "threading", "time"}
 

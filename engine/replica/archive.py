@@ -1,8 +1,9 @@
 """What happened, for as long as anyone may ask: an SQLite file that one process writes and many read.
 
 Its tables are in `shm/archived.py`. Rows are what the rings of the replica's own world hold after each block,
-and are written with the sequence of the block's last command in the same transaction: whatever dies, each row
-is there once. All of it follows from the journal; without the file, it is made again as far as that reaches.
+and what its accounts are worth at each hour (`equity`). They are written with the sequence of the block's
+last command in the same transaction: whatever dies, each row is there once. All of it follows from the
+journal; without the file, it is made again as far as that reaches.
 """
 
 import sqlite3
@@ -13,8 +14,22 @@ import numpy as np
 
 from engine.exchange.candles import INTERVALS
 from engine.exchange.world import World
+from engine.replica import equity
 from shm import archived
-from shm.archived import CANDLES, FILLS, MARKET, MARKETS, RINGS, TABLES, Table
+from shm.archived import (
+    CANDLES,
+    EQUITIES,
+    EQUITY,
+    FILLS,
+    MARKET,
+    MARKETS,
+    RATES,
+    RINGS,
+    SAMPLE,
+    SAMPLES,
+    TABLES,
+    Table,
+)
 
 SPAN = "span"  # one row: the sequences that the rows are of
 
@@ -30,6 +45,9 @@ class Archive:
         self._candles = np.zeros(0, np.int64)  # of each series, how many have been taken
         self._traded: set[int] = set()  # markets, since candles were taken
         self._markets = 0  # that were taken
+        self._rates = np.zeros(0, np.int64)  # of each market, how many have been taken
+        self._time_ms = 0  # of the last block
+        self._told: np.ndarray | None = None  # EQUITY[], by account: its last row; None: it is in the file
         self._connection = sqlite3.connect(path, isolation_level=None)
         try:
             self._connection.execute("PRAGMA journal_mode = WAL")
@@ -55,6 +73,7 @@ class Archive:
         Nothing of a command that is in the archive is taken again: until then the world is only followed.
         """
         self._look(world)
+        self._rates = np.zeros(len(world.contracts), np.int64)
         if self.last == 0:
             self.first, self.last = sequence + 1, sequence
 
@@ -78,6 +97,8 @@ class Archive:
                     self._traded |= {*news["market"].tolist()}
         if self._traded:
             self._take_candles(world)
+        self._take_rates(world)
+        self._take_sample(world)
 
     def settle(self, sequence: int) -> None:
         """What was taken so far, which is all of the commands up to `sequence`, is known to be right."""
@@ -110,6 +131,7 @@ class Archive:
         for table in RINGS:
             self._seen[table.name] = int(sections[table.ring][0]["tail"])
         self._candles = world.candle_heads["count"].copy()
+        self._time_ms = equity.time_of(world)
 
     def _news(self, world: World, table: Table) -> np.ndarray:
         sections = sections_of(world)
@@ -139,6 +161,46 @@ class Archive:
                 self._rows[CANDLES.name] += [(series, *row) for row in archived.to_rows(CANDLES, moved)]
                 self._candles[series] = begun
         self._traded.clear()
+
+    def _take_rates(self, world: World) -> None:
+        """The hours of funding that are over; after a start all that the world still knows."""
+        kept, counts = len(world.rates) // len(world.contracts), world.contracts["rate_count"]
+        for market in np.flatnonzero(counts > self._rates).tolist():
+            numbers = np.arange(max(int(self._rates[market]), int(counts[market]) - kept), counts[market])
+            rows = archived.to_rows(RATES, world.rates[market * kept + numbers % kept])
+            self._rows[RATES.name] += [(market, *row) for row in rows]
+            self._rates[market] = counts[market]
+
+    def _take_sample(self, world: World) -> None:
+        """When an hour has begun: what accounts are worth, of those that have changed."""
+        before_ms, self._time_ms = self._time_ms, equity.time_of(world)
+        if not equity.is_due(before_ms, self._time_ms):
+            return
+        sample = np.zeros(1, SAMPLE)
+        sample["time_ms"], sample["height"] = self._time_ms, world.state.status[0]["height"]
+        self._rows[SAMPLES.name] += archived.to_rows(SAMPLES, sample)
+        worth = equity.of_accounts(world)
+        changed = equity.differing(worth, self._last_told() if self._told is None else self._told)
+        rows = archived.to_rows(EQUITIES, worth[changed])
+        self._rows[EQUITIES.name] += [
+            (account, *row) for account, row in zip(changed.tolist(), rows, strict=True)
+        ]
+        self._told = worth
+
+    def _last_told(self) -> np.ndarray:
+        """The last row of each account, as the file has it: a look-up for each."""
+        newest = (
+            "WITH RECURSIVE known (account) AS (SELECT min(account) FROM equity UNION ALL "
+            "SELECT (SELECT min(account) FROM equity WHERE account > known.account) FROM known "
+            "WHERE account IS NOT NULL) "
+            "SELECT account, time_ms, value, deposited, volume FROM known JOIN equity USING (account) "
+            "WHERE time_ms = (SELECT max(time_ms) FROM equity AS later WHERE later.account = known.account)"
+        )
+        rows = self._connection.execute(newest).fetchall()
+        told = np.zeros(rows[-1][0] + 1 if rows else 0, EQUITY)
+        for account, *row in rows:
+            told[account] = tuple(row)
+        return told
 
     # --- the file -------------------------------------------------------------------------------------------
 

@@ -17,7 +17,8 @@ from tests.exchange.commands import ROOMY, Swarm
 from tests.exchange.terms import Command, encode
 
 RINGS = {"events": 64, "fills": 16, "trades": 16, "closed": 16, "rejected": 16, "ledger": 16, "buckets": 8}
-RINGS |= {"candles_kept": 8, "twaps": 16}
+RINGS |= {"candles_kept": 8, "twaps": 16, "rates": 2 * ROOMY.markets}
+APART_NS = 1_500_000_000_000  # between two blocks: most hours have some of them
 
 
 def with_twaps(blocks: Iterator[list[Command]]) -> Iterator[Command]:
@@ -37,9 +38,21 @@ def with_twaps(blocks: Iterator[list[Command]]) -> Iterator[Command]:
         yield end
 
 
+def with_hours(blocks: Iterator[list[Command]]) -> Iterator[list[Command]]:
+    """Hours go by, and the oracle is heard in each block, for whoever opens the first market."""
+    price = None
+    for n, block in enumerate(blocks):
+        *asked, end = (each._replace(time_ns=each.time_ns + n * APART_NS) for each in block)
+        first = next((each for each in asked if each.kind == Kinds.ADD_MARKET), None)
+        price = price or (first and first.price)
+        if price:
+            asked.append(Command(kind=int(Kinds.ORACLE), market=0, price=price, time_ns=end.time_ns))
+        yield [*asked, end]
+
+
 def stream(seed: int = 3, capacity: cores.Capacity = ROOMY) -> np.ndarray:
     """Whole blocks of random commands, whose ends say what the engine's digest was."""
-    commands = encode([*with_twaps(random_blocks(Swarm(seed, capacity)))])
+    commands = encode([*with_twaps(with_hours(random_blocks(Swarm(seed, capacity))))])
     commands["sequence"] = np.arange(1, len(commands) + 1)
     core = cores.allocate(capacity)
     for block in blocks(commands)[0]:

@@ -97,6 +97,50 @@ def test_the_archive_holds_all_that_ever_stood_in_the_rings(commands, whole):
         for row in archived.to_rows(archived.CANDLES, copy.world.candles[series * kept :][:count])
     ]
     assert found["candles"] == candles and len(candles) > 0
+    hours = [
+        (market, *row)
+        for market, count in enumerate(copy.world.contracts["rate_count"].tolist())
+        for row in archived.to_rows(archived.RATES, rates_of(copy.world, market)[:count])
+    ]
+    assert found["rates"] == hours and len(hours) > len(rates_of(Copy(ROOMY, RINGS).world, 0))
+
+
+def rates_of(world, market):
+    kept = len(world.rates) // len(world.contracts)
+    return world.rates[market * kept : (market + 1) * kept]
+
+
+def test_what_accounts_are_worth_is_sampled_at_the_first_block_of_each_hour(commands, whole):
+    """As one would say it by hand, of a world that nobody has archived."""
+    copy, before_ms, told, samples, rows = Copy(ROOMY, RINGS), 0, {}, [], []
+    for block in copies.blocks(commands)[0]:
+        copy.take(block, lambda world, sequence: None)
+        time_ms = int(block["time_ns"][-1]) // 10**6
+        if time_ms // 3_600_000 != before_ms // 3_600_000:
+            samples.append((time_ms, int(copy.world.state.status[0]["height"])))
+            for account, worth in enumerate(worth_of(copy.world)):
+                if told.get(account, (0, 0, 0)) != worth:
+                    rows.append((account, time_ms, *worth))
+                    told[account] = worth
+        before_ms = time_ms
+    found = archive_of(whole)
+    assert found["samples"] == samples and len(samples) > 5
+    assert found["equity"] == sorted(rows)
+    assert len(rows) < len(samples) * len(told), "who has not changed has no row"
+    assert any(value != deposited for _, _, value, deposited, _ in rows)
+
+
+def worth_of(world):
+    """Of each account, as the wire counts it: accountValue, what was paid in, what was traded."""
+    status = world.state.status[0]
+    for account in range(int(status["account_count"])):
+        funds = world.funds[account]
+        value = int(funds["cash"])
+        for row in world.positions[: int(status["position_count"])]:
+            if row["account"] == account:
+                mark = int(world.contracts["mark"][row["market"]])
+                value += int(row["isolated"]) + int(row["size"]) * mark - int(row["entry"])
+        yield value, int(funds["deposited"]), int(funds["volume"])
 
 
 def test_records_come_back_as_they_were(whole):
@@ -148,7 +192,7 @@ def test_killed_at_any_turn_the_next_one_makes_the_same_archive(commands, whole,
     assert archive_of(tmp_path) == expected
 
 
-@pytest.mark.parametrize(("method", "number"), [("executemany", 9), ("COMMIT", 3), ("UPDATE", 3)])
+@pytest.mark.parametrize(("method", "number"), [("executemany", 22), ("COMMIT", 3), ("UPDATE", 3)])
 def test_a_transaction_that_is_cut_leaves_nothing(commands, whole, tmp_path, method, number):
     class Cut:
         def __init__(self, connection):
@@ -215,6 +259,14 @@ def test_as_far_as_the_journal_reaches(commands, whole, tmp_path):
         assert rest and rest == expected[table.name][-len(rest) :]
         assert len(rest) < len(expected[table.name])
     assert {row[:2] for row in found["candles"]} <= {row[:2] for row in expected["candles"]}
+    for name in ("rates", "samples"):
+        rest = found[name]
+        assert rest and rest == expected[name][-len(rest) :] and len(rest) < len(expected[name])
+    first_ms = found["samples"][0][0]
+    at_first = {row[0]: row[2:] for row in expected["equity"] if row[1] <= first_ms}
+    assert {row[0]: row[2:] for row in found["equity"] if row[1] == first_ms} == at_first
+    later = [[row for row in of["equity"] if row[1] > first_ms] for of in (found, expected)]
+    assert later[0] == later[1] != []
 
 
 def test_what_cannot_be_read_is_put_aside_and_said(commands, whole, tmp_path, capfd):
