@@ -10,25 +10,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gateway import accounts, candles, contracts, encode, ledger, schema, twaps
+from gateway import accounts, candles, contracts, encode, ledger, portfolio, schema, twaps
 from gateway import exchange_schema as asked
 from gateway.accounts import Account
 from gateway.codec import encode as json
-from gateway.contracts import DAY_MS, usd
+from gateway.contracts import usd
 from gateway.older import EVER, Wanted, chain, finished
 from gateway.world import Array, World
 from shm import layout
-from shm.archived import CLOSED, FILLS, LEDGER, REJECTED, TWAPS
+from shm.archived import CLOSED, FILLS, LEDGER, RATES, REJECTED, TWAPS
 from shm.codes import Status
 from shm.constants import USER_FILLS_MAX
 
 HISTORY_MAX = 2000  # orders in one answer, as on the wire
-PERIODS_MS = {"day": DAY_MS, "week": 7 * DAY_MS, "month": 30 * DAY_MS, "allTime": None}
 ORDER_FIELDS = (
     "order", "price", "quantity", "original", "trigger_price", "timestamp_ms", "cloid", "market", "account",
     "side", "condition", "flags", "tif", "order_type",
 )  # fmt: skip
-FILLS_SEARCHED = 10_000  # of an account, for what it has traded within a period
+FILLS_SEARCHED = 10_000  # of an account, for those within a time
 
 
 def row_of(world: World, user: str) -> int | None:
@@ -71,33 +70,7 @@ def _rate_limit(world: World, request: asked.RateLimit) -> bytes:
 
 
 def _portfolio(world: World, request: asked.Portfolio) -> bytes:
-    row = row_of(world, request.user)
-    account = account_of(world, row)
-    fills = np.zeros(0, layout.FILL) if row is None else world.fills(row, FILLS_SEARCHED)
-    periods = {name: _period(account, fills, length_ms) for name, length_ms in PERIODS_MS.items()}
-    perps = {"perp" + name[0].upper() + name[1:]: period for name, period in periods.items()}
-    return json(list({**periods, **perps}.items()))
-
-
-def _period(account: Account | None, fills: Array, length_ms: int | None) -> dict[str, Any]:
-    """What is known of an account's past: what it has now, and all of it if it began within the period.
-
-    Of an older one nobody has kept what it had: its profit since then is not told, and its volume is that of
-    the fills that are still known.
-    """
-    if account is None:
-        return {"accountValueHistory": [], "pnlHistory": [], "vlm": usd(0)}
-    funds, now_ms = account.funds, account.now_ms
-    began_ms = int(funds["created_ms"])
-    history = [[now_ms, usd(account.value)]]
-    if length_ms is None or began_ms >= now_ms - length_ms:
-        gained = usd(account.value - int(funds["deposited"]))
-        profit, volume = [[began_ms, usd(0)], [now_ms, gained]], int(funds["volume"])
-    else:
-        recent = fills[fills["time_ms"] >= now_ms - length_ms]
-        profit = []
-        volume = int((recent["price"] * recent["quantity"]).sum())
-    return {"accountValueHistory": history, "pnlHistory": profit, "vlm": usd(volume)}
+    return portfolio.told(world, row_of(world, request.user))
 
 
 def _subs(world: World, request: asked.SubAccounts) -> bytes:
@@ -338,11 +311,22 @@ def _meta_and_contexts(world: World, request: schema.MetaAndAssetCtxs) -> bytes:
 
 
 def _funding_history(world: World, request: asked.FundingHistory) -> bytes:
+    """Oldest first; of more than fit, the oldest, so that the next question begins where this answer ends."""
     market = world.market(request.coin)
+    if market is None:
+        return b"[]"
+    most, since_ms = contracts.RATES_ANSWERED, request.start_ms
     until_ms = EVER if request.end_ms is None else request.end_ms
-    return json(
-        [] if market is None else contracts.funding_history(world, market, request.start_ms, until_ms)
-    )
+    kept, is_all = contracts.rates(world, market)
+    recent = kept[(kept["time_ms"] >= since_ms) & (kept["time_ms"] <= until_ms)]
+    joint = int(kept["time_ms"][0]) if len(kept) else 0
+    more = Wanted(RATES, market, joint, most, since_ms, until_ms, newest_first=False)
+
+    def finish(older: list[Array]) -> bytes:
+        hours = np.concatenate([*older, recent])[:most]
+        return json([contracts.hour(world, market, each) for each in hours])
+
+    return finished(() if is_all or joint <= since_ms else (more,), finish)
 
 
 def _always(body: bytes) -> Callable[[World, Any], bytes]:

@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 
 from gateway.errors import NotNow
-from gateway.older import Elsewhere, Wanted, statement
+from gateway.older import Elsewhere, Questions, Sampled, Wanted, sampled, statement
 from gateway.world import Array
 from shm import archived
 
@@ -59,7 +59,7 @@ class Archive:
 
     # --- on the thread --------------------------------------------------------------------------------------
 
-    def _read_all(self, wanted: tuple[Wanted, ...]) -> list[Array]:
+    def _read_all(self, wanted: Questions) -> list[Array]:
         """The rows of each, if all joints are there; else of none."""
         try:
             connection = self._connect()
@@ -86,11 +86,16 @@ class Archive:
         self._connection = None
 
 
-def _has_joint(connection: sqlite3.Connection, wanted: Wanted) -> bool:
+def _has_joint(connection: sqlite3.Connection, wanted: Wanted | Sampled) -> bool:
+    if isinstance(wanted, Sampled):
+        return True  # it needs none
     joint, _, place, _ = statement(wanted)
     return connection.execute(joint, place).fetchone() is not None
 
 
-def _read(connection: sqlite3.Connection, wanted: Wanted) -> Array:
-    _, rows, _, values = statement(wanted)
+def _read(connection: sqlite3.Connection, wanted: Wanted | Sampled) -> Array:
+    if isinstance(wanted, Sampled):
+        rows, values = sampled(wanted)
+    else:
+        _, rows, _, values = statement(wanted)
     return archived.to_records(wanted.table, connection.execute(rows, values).fetchall())

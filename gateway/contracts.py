@@ -12,7 +12,7 @@ import numpy as np
 from gateway import candles
 from gateway.codec import encode as json
 from gateway.errors import NotNow
-from gateway.world import World
+from gateway.world import Array, World
 from shm import account_rows, layout
 from shm.constants import FUNDING_PLACES, MARKET_ORDERS_MAX, RATES_KEPT, USD_PLACES
 from shm.units import format_decimal
@@ -187,25 +187,25 @@ def fees(world: World) -> dict[str, Any]:
 # --- funding -----------------------------------------------------------------------------------------------
 
 
-def funding_history(world: World, market: int, since_ms: int, until_ms: int) -> list[dict[str, Any]]:
-    """A market's hours of funding within since_ms..until_ms, oldest first; of more than fit, the oldest."""
+def rates(world: World, market: int) -> tuple[Array, bool]:
+    """A market's hours of funding (RATE[]), oldest first, as far as they are kept; whether that is all."""
     arrays, out = world.arrays, np.zeros(RATES_KEPT, layout.RATE)
     count = account_rows.read_rates(
         arrays["markets"], arrays["contracts"], arrays["rates"], market, out, TRIES
     )
     if count < 0:
         raise NotNow
-    hours = out[:count][::-1]
-    hours = hours[(hours["time_ms"] >= since_ms) & (hours["time_ms"] <= until_ms)]
-    return [
-        {
-            "coin": world.coins[market],
-            "fundingRate": format_decimal(int(hour["rate"]), FUNDING_PLACES),
-            "premium": format_decimal(int(hour["premium"]), FUNDING_PLACES),
-            "time": int(hour["time_ms"]),
-        }
-        for hour in hours[:RATES_ANSWERED]
-    ]
+    return out[:count][::-1], count < len(arrays["rates"]) // len(arrays["contracts"])
+
+
+def hour(world: World, market: int, of: np.void) -> dict[str, Any]:
+    """An hour of a market's funding (RATE) as fundingHistory tells it."""
+    return {
+        "coin": world.coins[market],
+        "fundingRate": format_decimal(int(of["rate"]), FUNDING_PLACES),
+        "premium": format_decimal(int(of["premium"]), FUNDING_PLACES),
+        "time": int(of["time_ms"]),
+    }
 
 
 def predicted(world: World) -> list[list[Any]]:

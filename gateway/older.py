@@ -3,18 +3,19 @@
 An answer is made from the rings. Where a chain of them breaks off at an item that has been overwritten, its
 last link names the item that comes next: the archive goes on exactly there, with nothing between and nothing
 twice. It must have that very item; if it has not, because it is behind or began later, then it adds nothing,
-and the answer is what the rings hold. Candles are joined at the oldest that the ring still has.
+and the answer is what the rings hold. Candles and hours of funding are joined at the oldest that memory still
+has. What an account was worth has no joint: each sample is true by itself, and all are of before now.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
 from gateway.world import Array, World
 from shm import archived
-from shm.archived import CLOSED, FILLS, LEDGER, REJECTED, TWAPS, Table
+from shm.archived import CLOSED, EQUITIES, FILLS, LEDGER, REJECTED, SAMPLES, TWAPS, Table, columns
 
 EVER = (1 << 63) - 1
 HEADS = {  # where the chain of an account begins: section and field
@@ -28,11 +29,11 @@ HEADS = {  # where the chain of an account begins: section and field
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Rows of one account (of one series of candles), as far as they are before the joint."""
+    """Rows of one account (series of candles, market), as far as they are before the joint."""
 
     table: Table
-    key: int  # row of the account; of the series
-    joint: int  # position of the item with which to go on; when the oldest known candle began
+    key: int  # row of the account; of the series; of the market
+    joint: int  # position of the item with which to go on; when the oldest candle began, or hour was over
     most: int
     since: int = 0  # of the table's time, both included
     until: int = EVER
@@ -40,16 +41,30 @@ class Wanted:
     only: str = ""  # SQL of the table's columns: which of them
 
 
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """What an account was worth at the first sample of each stretch of a time; both ends included."""
+
+    account: int
+    since: int
+    until: int
+    stretch: int
+    table: ClassVar[Table] = EQUITIES
+
+
 class Elsewhere(Exception):
     """The answer needs rows of the archive: `finish` makes it of them, one array for each of `wanted`."""
 
-    def __init__(self, wanted: tuple[Wanted, ...], finish: Callable[[list[Array]], bytes]):
+    def __init__(self, wanted: "Questions", finish: Callable[[list[Array]], bytes]):
         super().__init__()
         self.wanted, self.finish = wanted, finish
 
     def without(self) -> bytes:
         """The answer without the archive."""
         return self.finish([np.zeros(0, each.table.dtype) for each in self.wanted])
+
+
+Questions = tuple[Wanted | Sampled, ...]
 
 
 class Older(Protocol):
@@ -59,7 +74,7 @@ class Older(Protocol):
         """Call `reply` later with the answer; None: ask again. Raises NotNow."""
 
 
-def finished(wanted: tuple[Wanted, ...], finish: Callable[[list[Array]], bytes]) -> bytes:
+def finished(wanted: Questions, finish: Callable[[list[Array]], bytes]) -> bytes:
     """The answer, if it wants nothing more. Raises Elsewhere."""
     if wanted:
         raise Elsewhere(wanted, finish)
@@ -77,6 +92,22 @@ def chain(
     link = int(world.arrays[section][field][row])  # before the items: what comes meanwhile is among them
     items = read(row, most)
     return items, (int(items["account_prior"][-1]) if len(items) else link) - 1
+
+
+def sampled(wanted: Sampled) -> tuple[str, tuple[int, ...]]:
+    """As SQL: the rows, each with the time of its sample; and its values.
+
+    An account that nothing has moved since has no row of that time, and is what its last row before it says.
+    O(samples within the time), which are 9,000 a year, and a look-up for each row of the answer.
+    """
+    told = ", ".join(f"{'sample' if name == 'time_ms' else 'row'}.{name}" for name in columns(EQUITIES))
+    of = f"{EQUITIES.name} WHERE account = ? AND time_ms <= sample.time_ms"
+    rows = (
+        f"SELECT {told} FROM (SELECT min(time_ms) AS time_ms FROM {SAMPLES.name} "
+        f"WHERE time_ms BETWEEN ? AND ? GROUP BY time_ms / ?) AS sample JOIN {EQUITIES.name} AS row "
+        f"ON row.account = ? AND row.time_ms = (SELECT max(time_ms) FROM {of}) ORDER BY sample.time_ms"
+    )
+    return rows, (wanted.since, wanted.until, wanted.stretch, wanted.account, wanted.account)
 
 
 def statement(wanted: Wanted) -> tuple[str, str, tuple[int, ...], tuple[int, ...]]:

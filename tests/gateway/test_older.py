@@ -7,6 +7,7 @@ import sqlite3
 import pytest
 
 from engine.replica import archive as archives
+from gateway import archive as readers
 from gateway import errors
 from gateway.application import Application
 from gateway.archive import WAITING_MAX, Archive
@@ -45,13 +46,14 @@ QUESTIONS = [
         for interval in ("1m", "5m", "1h")
         for times in TIMES
     ),
+    *({"type": "fundingHistory", "coin": "BTC", "startTime": 0} | times for times in TIMES),
 ]
 
 
 def made(kept, **counts):
     """A minute a block: trades of three accounts, orders that end, money that moves."""
     exchange_world.KEPT = kept
-    world = Exchange(candles=8 * len(INTERVALS) * kept, **counts)
+    world = Exchange(candles=8 * len(INTERVALS) * kept, rates=8 * kept, **counts)
     world.market("BTC", 5, max_leverage=40, price="60000")
     for n in range(BLOCKS):
         with world.block(time_ms=NOW_MS + 60_000 * n) as block:
@@ -63,6 +65,7 @@ def made(kept, **counts):
             if n % 7 == 0:
                 block.status("BTC", BOB, "B", "1", "1", 2 * n + 1, "filled")
             block.funds(ALICE, cash=n)
+            block.rate("BTC", rate=125_000 + n, premium=n)
             block.money(ALICE, codes.Ledger.DEPOSIT, 1_000_000 + n)
     return world
 
@@ -79,6 +82,9 @@ def archive_of(world, path, kept, behind=0):
             archived.CANDLES, arrays["candles"][series * kept :][: max(count - behind, 0)]
         )
         archive._connection.executemany(archives._insert(archived.CANDLES), [(series, *row) for row in rows])
+    for market, count in enumerate(arrays["contracts"]["rate_count"].tolist()):
+        rows = archived.to_rows(archived.RATES, arrays["rates"][market * kept :][: max(count - behind, 0)])
+        archive._connection.executemany(archives._insert(archived.RATES), [(market, *row) for row in rows])
     archive.close()
     return path
 
@@ -141,6 +147,37 @@ def test_an_archive_that_is_behind_makes_no_gap(worlds, tmp_path, question):
     large, small = worlds
     late = archive_of(large, tmp_path / archived.FILE, LARGE_KEPT, behind=40)
     assert ask(small, question, late) == ask(small, question)
+
+
+def including(statement):
+    """What goes on with the joint itself, and so tells it twice."""
+
+    def told(wanted):
+        joint, rows, place, values = statement(wanted)
+        return joint, rows.replace(" < ? ", " <= ? "), place, (values[0], values[1] + 1, *values[2:])
+
+    return told
+
+
+def test_a_seam_that_tells_an_item_twice_is_seen(worlds, path, monkeypatch):
+    large, small = worlds
+    monkeypatch.setattr(readers, "statement", including(readers.statement))
+    seen = [question for question in QUESTIONS if ask(small, question, path) != ask(large, question)]
+    kinds = {"userFillsByTime", "historicalOrders", "twapHistory", "candleSnapshot", "fundingHistory"}
+    assert {question["type"] for question in seen} >= kinds
+
+
+def test_a_seam_that_nobody_looks_for_is_seen(worlds, tmp_path, monkeypatch):
+    """The archive is behind: it lacks the items with which the rings break off, and some before them."""
+    large, small = worlds
+    late = archive_of(large, tmp_path / archived.FILE, LARGE_KEPT, behind=40)
+    monkeypatch.setattr(readers, "_has_joint", lambda connection, wanted: True)
+    seen = [
+        question
+        for question in QUESTIONS
+        if ask(small, question, late) not in (ask(small, question), ask(large, question))
+    ]
+    assert {question["type"] for question in seen} >= {"userFillsByTime", "candleSnapshot", "fundingHistory"}
 
 
 def test_a_damaged_archive_is_as_none(worlds, path, tmp_path):
