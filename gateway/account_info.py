@@ -15,7 +15,7 @@ from gateway import exchange_schema as asked
 from gateway.accounts import Account
 from gateway.codec import encode as json
 from gateway.contracts import usd
-from gateway.older import EVER, Wanted, chain, finished
+from gateway.older import EVER, Wanted, chain, everything, finished
 from gateway.world import Array, World
 from shm import layout
 from shm.archived import CLOSED, FILLS, LEDGER, RATES, REJECTED, TWAPS
@@ -203,7 +203,6 @@ class _Fills(NamedTuple):
     """Which fills are told, and how. Of more than fit, those with which their order begins."""
 
     of: Callable[[Array], Array]
-    only: str  # the same as SQL
     text: Callable[[Array], bytes]  # them, joined by commas
     newest_first: bool
     start_ms: int = 0
@@ -219,7 +218,7 @@ def _fills(world: World, user: str, told: _Fills) -> bytes:
     is_all = joint < 0 or (len(kept) > 0 and int(kept["time_ms"][-1]) < told.start_ms)
     is_enough = told.newest_first and len(recent) >= USER_FILLS_MAX
     more = Wanted(
-        FILLS, row, joint, USER_FILLS_MAX, told.start_ms, told.end_ms, told.newest_first, told.only
+        FILLS, row, joint, USER_FILLS_MAX, told.start_ms, told.end_ms, told.newest_first, told.of
     )  # fmt: skip
 
     def finish(older: list[Array]) -> bytes:
@@ -232,19 +231,19 @@ def _fills(world: World, user: str, told: _Fills) -> bytes:
 def _fills_by_time(world: World, request: schema.FillsByTime) -> bytes:
     """Oldest first unless asked otherwise."""
     end_ms, newest_first = EVER if request.end_ms is None else request.end_ms, bool(request.newest_first)
-    told = _Fills(lambda fills: fills, "", world.fills_json, newest_first, request.start_ms, end_ms)
+    told = _Fills(everything, world.fills_json, newest_first, request.start_ms, end_ms)
     return _fills(world, request.user, told)
 
 
 def _slice_fills(world: World, request: asked.TwapFillsInfo) -> bytes:
-    told = _Fills(twaps.of_slices, twaps.OF_SLICES, world.slice_fills_json, newest_first=True)
+    told = _Fills(twaps.of_slices, world.slice_fills_json, newest_first=True)
     return _fills(world, request.user, told)
 
 
 def _slice_fills_by_time(world: World, request: asked.TwapFillsByTime) -> bytes:
     """Oldest first, as other fills."""
     start_ms, end_ms = request.start_ms or 0, EVER if request.end_ms is None else request.end_ms
-    told = _Fills(twaps.of_slices, twaps.OF_SLICES, world.slice_fills_json, False, start_ms, end_ms)
+    told = _Fills(twaps.of_slices, world.slice_fills_json, False, start_ms, end_ms)
     return _fills(world, request.user, told)
 
 
@@ -264,7 +263,7 @@ def _twap_history(world: World, request: asked.TwapHistoryInfo) -> bytes:
 
 
 def _ledger(
-    world: World, request: asked.LedgerInfo | asked.FundingInfo, of: Callable[[Array], Array], only: str
+    world: World, request: asked.LedgerInfo | asked.FundingInfo, of: Callable[[Array], Array]
 ) -> bytes:
     """Oldest first; of more than fit, the oldest, so that the next question begins where this answer ends."""
     row = row_of(world, request.user)
@@ -275,7 +274,7 @@ def _ledger(
     kept, joint = chain(world, LEDGER, row, partial(ledger.read, world), ledger.KEPT)
     recent = of(kept[(kept["time_ms"] >= since_ms) & (kept["time_ms"] <= until_ms)])
     is_all = joint < 0 or (len(kept) > 0 and int(kept["time_ms"][-1]) < since_ms)
-    more = Wanted(LEDGER, row, joint, ledger.ANSWER_MAX, since_ms, until_ms, newest_first=False, only=only)
+    more = Wanted(LEDGER, row, joint, ledger.ANSWER_MAX, since_ms, until_ms, newest_first=False, of=of)
 
     def finish(older: list[Array]) -> bytes:
         entries = np.concatenate([*older, recent[::-1]])[: ledger.ANSWER_MAX]
@@ -285,11 +284,11 @@ def _ledger(
 
 
 def _updates(world: World, request: asked.LedgerInfo) -> bytes:
-    return _ledger(world, request, ledger.of_the_rest, ledger.OF_THE_REST)
+    return _ledger(world, request, ledger.of_the_rest)
 
 
 def _fundings(world: World, request: asked.FundingInfo) -> bytes:
-    return _ledger(world, request, ledger.of_funding, ledger.OF_FUNDING)
+    return _ledger(world, request, ledger.of_funding)
 
 
 def _candles(world: World, request: asked.CandleSnapshot) -> bytes:

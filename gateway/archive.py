@@ -7,20 +7,23 @@ may be damaged: then the answers are what shared memory holds.
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from gateway.errors import NotNow
-from gateway.older import Elsewhere, Questions, Sampled, Wanted, sampled, statement
+from gateway.older import Elsewhere, Questions, Sampled, Wanted, cut, sampled, statement
 from gateway.world import Array
 from shm import archived
+from shm.archived import Table
 
 WAITING_MAX = 64  # questions at a time; who comes then is to ask again
 
 Reply = Callable[[bytes | None], None]
+Forms = dict[int, np.dtype[Any]]
 
 
 class Archive:
@@ -90,7 +93,10 @@ def _has_joint(connection: sqlite3.Connection, wanted: Wanted | Sampled) -> bool
     if isinstance(wanted, Sampled):
         return True  # it needs none
     joint, _, place, _ = statement(wanted)
-    return connection.execute(joint, place).fetchone() is not None
+    found = connection.execute(joint, place).fetchone()
+    if found is None or not wanted.table.ring:
+        return found is not None
+    return wanted.joint + 1 in _run(wanted.table, _forms(connection), *found)["sequence"]
 
 
 def _read(connection: sqlite3.Connection, wanted: Wanted | Sampled) -> Array:
@@ -98,4 +104,26 @@ def _read(connection: sqlite3.Connection, wanted: Wanted | Sampled) -> Array:
         rows, values = sampled(wanted)
     else:
         _, rows, _, values = statement(wanted)
-    return archived.to_records(wanted.table, connection.execute(rows, values).fetchall())
+    found = connection.execute(rows, values)
+    if isinstance(wanted, Wanted) and wanted.table.ring:
+        return _read_runs(wanted, _forms(connection), found)
+    return archived.to_records(wanted.table, found.fetchall())
+
+
+def _read_runs(wanted: Wanted, forms: Forms, found: Iterable[tuple[int, bytes]]) -> Array:
+    """Run by run, until there is enough."""
+    parts, count = [np.zeros(0, wanted.table.dtype)], 0
+    for form, memory in found:
+        parts.append(cut(wanted, _run(wanted.table, forms, form, memory)))
+        count += len(parts[-1])
+        if count >= wanted.most:
+            break
+    return np.concatenate(parts)[: wanted.most]
+
+
+def _run(table: Table, forms: Forms, form: int, memory: bytes) -> Array:
+    return archived.unpacked(table, np.frombuffer(memory, forms[form]))
+
+
+def _forms(connection: sqlite3.Connection) -> Forms:
+    return archived.forms(connection.execute(f"SELECT id, fields FROM {archived.FORMS}"))

@@ -19,8 +19,6 @@ from shm.units import format_decimal
 ANSWER_MAX = 500  # entries in one answer, as on the wire
 KEPT = 10_000  # of an account's entries that are searched
 FILLS_SEARCHED = 2_000  # of an account, for what a liquidation took from it
-OF_FUNDING = f"kind = {int(Ledger.FUNDING)}"  # as SQL
-OF_THE_REST = f"kind <> {int(Ledger.FUNDING)}"
 
 
 def read(world: World, row: int, most: int = KEPT) -> Array:

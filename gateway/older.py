@@ -18,6 +18,12 @@ from shm import archived
 from shm.archived import CLOSED, EQUITIES, FILLS, LEDGER, REJECTED, SAMPLES, TWAPS, Table, columns
 
 EVER = (1 << 63) - 1
+
+
+def everything(items: Array) -> Array:
+    return items
+
+
 HEADS = {  # where the chain of an account begins: section and field
     FILLS.name: ("accounts", "last_fill"),
     CLOSED.name: ("accounts", "last_closed"),
@@ -38,7 +44,7 @@ class Wanted:
     since: int = 0  # of the table's time, both included
     until: int = EVER
     newest_first: bool = True
-    only: str = ""  # SQL of the table's columns: which of them
+    of: Callable[[Array], Array] = everything  # which of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,15 +117,32 @@ def sampled(wanted: Sampled) -> tuple[str, tuple[int, ...]]:
 
 
 def statement(wanted: Wanted) -> tuple[str, str, tuple[int, ...], tuple[int, ...]]:
-    """As SQL: whether the joint is there, and the rows; and the values of each."""
+    """As SQL: where the joint would be, and the rows or the runs of a ring; and the values of each."""
     table, order = wanted.table, "DESC" if wanted.newest_first else "ASC"
-    owner, place = ("account", "position") if table.ring else table.keys
-    at = f"{owner} = ? AND {place}"
-    below, also = "<=" if table.ring else "<", f"AND {wanted.only}" if wanted.only else ""
-    joint = f"SELECT 1 FROM {table.name} WHERE {at} = ?"
+    if table.ring:
+        mine = f"FROM {table.name} WHERE account = ? AND first <= ?"
+        before = f"SELECT max(since) FROM {table.name} WHERE account = ? AND since < ?"
+        runs = (
+            f"SELECT form, records {mine} AND since BETWEEN coalesce(({before}), ?) AND ? "
+            f"ORDER BY since {order}, first {order}"
+        )
+        place = (wanted.key, wanted.joint)
+        within = (wanted.key, wanted.since, wanted.since, wanted.until)
+        joint = f"SELECT form, records {mine} ORDER BY since DESC, first DESC LIMIT 1"
+        return joint, runs, place, (*place, *within)
+    owner, time = table.keys
+    joint = f"SELECT 1 FROM {table.name} WHERE {owner} = ? AND {time} = ?"
     rows = (
-        f"SELECT {archived.selected(table)} FROM {table.name} WHERE {at} {below} ? "
-        f"AND {table.time} BETWEEN ? AND ? {also} ORDER BY {table.time} {order}, {place} {order} LIMIT ?"
+        f"SELECT {archived.selected(table)} FROM {table.name} WHERE {owner} = ? AND {time} < ? "
+        f"AND {time} BETWEEN ? AND ? ORDER BY {time} {order} LIMIT ?"
     )
-    place_of = (wanted.key, wanted.joint)
-    return joint, rows, place_of, (*place_of, wanted.since, wanted.until, wanted.most)
+    place = (wanted.key, wanted.joint)
+    return joint, rows, place, (*place, wanted.since, wanted.until, wanted.most)
+
+
+def cut(wanted: Wanted, run: Array) -> Array:
+    """What is wanted of a run, which is oldest first, in the order that is wanted."""
+    times = run[wanted.table.time]
+    is_wanted = (run["sequence"] <= wanted.joint + 1) & (times >= wanted.since) & (times <= wanted.until)
+    items = wanted.of(run[is_wanted])
+    return items[::-1] if wanted.newest_first else items

@@ -18,7 +18,6 @@ from shm.units import format_decimal
 
 ANSWER_MAX = 2000  # entries, or fills, in one answer, as on the wire
 KEPT = 10_000  # of an account's entries, or fills, that are searched
-OF_SLICES = '"twap" >= 0'  # as SQL
 
 
 def running(world: World, row: int) -> Array:

@@ -9,8 +9,12 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from decimal import Decimal
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
+
+import numpy as np
 
 from shm import archived
 from shm.codes import INTERVALS_MS, NAMES, Flag, Ledger, Side, Twap
@@ -18,6 +22,7 @@ from shm.constants import FUNDING_PLACES, PERP_DECIMALS, PLACES, USD_PLACES
 
 ROWS = 50_000  # written at once
 Shown = Callable[[int, int], None]  # rows that were written, and all there are
+NO_MARKET = "-1"  # as SQL
 DIGITS = 30  # of a decimal column, PLACES of them behind the point: more than any amount needs
 
 
@@ -185,42 +190,66 @@ def export(archive: Path, directory: Path, sink: type[Sink], show: Shown) -> dic
 
 
 def _export(connection: sqlite3.Connection, directory: Path, sink: type[Sink], show: Shown) -> dict[str, int]:
-    markets = _markets(connection)
-    counts = {
-        table.name: int(connection.execute(f"SELECT count(*) FROM {table.name}").fetchone()[0])
-        for table in TABLES
-    }
+    markets, forms = _markets(connection), archived.forms(connection.execute("SELECT id, fields FROM forms"))
+    counts = {table.name: _count(connection, table, forms) for table in TABLES}
     total, done = sum(counts.values()), 0
     for table, words in TABLES.items():
         columns = [Column(*word.split()) for word in words.split(", ")]
+        of, share = _market_of(table)
+        sources = [of, *(column.source for column in columns)]
+        reads = [READ[column.how][1] for column in columns]
+        found = (
+            _of_ring(connection, table, sources, forms)
+            if table.ring
+            else _of_rows(connection, table, sources)
+        )
         with closing(sink(directory, table.name, columns)) as out:
-            for rows in _rows(connection, table, columns, markets):
-                out.write(rows)
-                done += len(rows)
+            for items in found:
+                out.write([
+                    [read(value, markets.get(of // share)) for read, value in zip(reads, item, strict=True)]
+                    for of, *item in items
+                ])  # fmt: skip
+                done += len(items)
                 show(done, total)
     return counts
 
 
-def _rows(
-    connection: sqlite3.Connection, table: archived.Table, columns: list[Column], markets: dict[int, Market]
-) -> Iterator[list[list[Any]]]:
-    """The rows as the file has them, some thousands at a time, in the order of the table's key."""
-    named = ", ".join(f'"{column.source}"' for column in columns)
-    of, share = _market_of(table)
-    found = connection.execute(f"SELECT {of}, {named} FROM {table.name} ORDER BY {', '.join(table.keys)}")
-    reads = [READ[column.how][1] for column in columns]
+def _count(connection: sqlite3.Connection, table: archived.Table, forms: dict[int, np.dtype]) -> int:
+    if not table.ring:
+        return int(connection.execute(f"SELECT count(*) FROM {table.name}").fetchone()[0])
+    sizes = connection.execute(f"SELECT form, sum(length(records)) FROM {table.name} GROUP BY form")
+    return sum(size // forms[form].itemsize for form, size in sizes)
+
+
+Items = Iterator[list[tuple[Any, ...]]]  # some thousands at a time, in the order of the table's key
+
+
+def _of_rows(connection: sqlite3.Connection, table: archived.Table, sources: list[str]) -> Items:
+    named = ", ".join(source if source == NO_MARKET else f'"{source}"' for source in sources)
+    found = connection.execute(f"SELECT {named} FROM {table.name} ORDER BY {', '.join(table.keys)}")
     while taken := found.fetchmany(ROWS):
-        yield [
-            [read(value, markets.get(of // share)) for read, value in zip(reads, row, strict=True)]
-            for of, *row in taken
-        ]
+        yield taken
+
+
+def _of_ring(
+    connection: sqlite3.Connection, table: archived.Table, sources: list[str], forms: dict[int, np.dtype]
+) -> Items:
+    """Transaction by transaction: what one has written is later than what was written before."""
+    found = connection.execute(f"SELECT settled, form, records FROM {table.name} ORDER BY rowid")
+    for _, runs in groupby(found, key=itemgetter(0)):
+        parts = [archived.unpacked(table, np.frombuffer(memory, forms[form])) for _, form, memory in runs]
+        records = np.concatenate(parts)
+        records = records[np.argsort(records["sequence"])]
+        rows = zip((records["sequence"] - 1).tolist(), archived.to_rows(table, records), strict=True)
+        taken = [archived.columns(table).index(source) for source in sources]
+        yield [tuple((position, *row)[at] for at in taken) for position, row in rows]
 
 
 def _market_of(table: archived.Table) -> tuple[str, int]:
     """The column that says a row's market, and by what it is to be divided."""
     if table is archived.CANDLES:
         return "series", len(INTERVALS_MS)
-    return ("market" if "market" in archived.columns(table) else "-1"), 1
+    return ("market" if "market" in archived.columns(table) else NO_MARKET), 1
 
 
 def _markets(connection: sqlite3.Connection) -> dict[int, Market]:

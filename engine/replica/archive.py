@@ -2,11 +2,13 @@
 
 Its tables are in `shm/archived.py`. Rows are what the rings of the replica's own world hold after each block,
 and what its accounts are worth at each hour (`equity`). They are written with the sequence of the block's
-last command in the same transaction: whatever dies, each row is there once. All of it follows from the
-journal; without the file, it is made again as far as that reaches.
+last command in the same transaction: whatever dies, each item is there once. All of it follows from the
+journal; without the file, it is made again as far as that reaches. Where runs are cut is a matter of when
+they were written; what is in them is not.
 """
 
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from shm.archived import (
     EQUITIES,
     EQUITY,
     FILLS,
+    FORMS,
     MARKET,
     MARKETS,
     RATES,
@@ -32,6 +35,8 @@ from shm.archived import (
 )
 
 SPAN = "span"  # one row: the sequences that the rows are of
+VERSION = 2
+CHECKPOINT_PAGES = 8192  # of 4 KB: a page that changes often is written once
 
 
 class Archive:
@@ -40,7 +45,9 @@ class Archive:
     def __init__(self, path: Path):
         """Open it, or make it. Raises sqlite3.Error: it is not one, or it is damaged."""
         self._rows: dict[str, list[tuple[Any, ...]]] = {table.name: [] for table in TABLES}
-        self._settled, self._settled_rows = 0, dict.fromkeys(self._rows, 0)
+        self._news: dict[str, list[np.ndarray]] = {table.name: [] for table in RINGS}  # items, as they came
+        self._settled = 0
+        self._settled_counts = dict.fromkeys(self._rows, 0)  # of each table, rows or items
         self._seen = dict.fromkeys((table.name for table in RINGS), 0)  # positions taken from each ring
         self._candles = np.zeros(0, np.int64)  # of each series, how many have been taken
         self._traded: set[int] = set()  # markets, since candles were taken
@@ -48,10 +55,12 @@ class Archive:
         self._rates = np.zeros(0, np.int64)  # of each market, how many have been taken
         self._time_ms = 0  # of the last block
         self._told: np.ndarray | None = None  # EQUITY[], by account: its last row; None: it is in the file
+        self._forms: dict[str, int] = {}  # by table: how its items are packed, as a row of `forms`
         self._connection = sqlite3.connect(path, isolation_level=None)
         try:
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = NORMAL")
+            self._connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
             with self._transaction():
                 self._make_tables()
             self.first, self.last = self._connection.execute(f"SELECT first, last FROM {SPAN}").fetchone()
@@ -65,7 +74,7 @@ class Archive:
     @property
     def row_count(self) -> int:
         """Rows that may be committed."""
-        return sum(self._settled_rows.values())
+        return sum(self._settled_counts.values())
 
     def begin(self, world: World, sequence: int) -> None:
         """From here on what happens in `world` is taken; up to `sequence` it has been, or is lost.
@@ -87,14 +96,11 @@ class Archive:
             return
         self._take_markets(world)
         for table in RINGS:
-            news = self._news(world, table)
-            if len(news):
-                rows = archived.to_rows(table, news)
-                first = self._seen[table.name]
-                self._rows[table.name] += [(first + at, *row) for at, row in enumerate(rows)]
+            for news in self._come(world, table):
+                self._news[table.name].append(archived.packed(table, news, self._seen[table.name]))
                 self._seen[table.name] += len(news)
                 if table is FILLS:
-                    self._traded |= {*news["market"].tolist()}
+                    self._traded |= {*np.unique(news["market"]).tolist()}
         if self._traded:
             self._take_candles(world)
         self._take_rates(world)
@@ -103,21 +109,42 @@ class Archive:
     def settle(self, sequence: int) -> None:
         """What was taken so far, which is all of the commands up to `sequence`, is known to be right."""
         self._settled = sequence
-        self._settled_rows = {name: len(rows) for name, rows in self._rows.items()}
+        self._settled_counts = {name: len(rows) for name, rows in self._rows.items()}
+        self._settled_counts |= {name: sum(map(len, news)) for name, news in self._news.items()}
 
     def commit(self) -> None:
         """Write what is settled. Raises sqlite3.Error."""
         if self._settled <= self.last:
             return
+        news = {name: np.concatenate(parts) for name, parts in self._news.items() if parts}
         with self._transaction():
             for table in TABLES:
-                if count := self._settled_rows[table.name]:
-                    self._connection.executemany(_insert(table), self._rows[table.name][:count])
+                if count := self._settled_counts[table.name]:
+                    rows = (
+                        self._runs(table, news[table.name][:count])
+                        if table.ring
+                        else self._rows[table.name][:count]
+                    )
+                    self._connection.executemany(_insert(table), rows)
             self._connection.execute(f"UPDATE {SPAN} SET first = ?, last = ?", (self.first, self._settled))
         self.last = self._settled
-        for name, count in self._settled_rows.items():
+        for name, count in self._settled_counts.items():
             del self._rows[name][:count]
-        self._settled_rows = dict.fromkeys(self._rows, 0)
+            if name in news:
+                self._news[name] = [news[name][count:]] if count < len(news[name]) else []
+        self._settled_counts = dict.fromkeys(self._rows, 0)
+
+    def _runs(self, table: Table, items: np.ndarray) -> Iterator[tuple[Any, ...]]:
+        """The rows of items: those of an account together, and accounts in the order of the index."""
+        items = items[np.argsort(items["account"], kind="stable")]
+        begins = np.flatnonzero(np.diff(items["account"], prepend=items["account"][0] - 1))
+        heads, form = items[begins], self._forms[table.name]
+        ends, size, memory = [*begins[1:].tolist(), len(items)], items.itemsize, items.tobytes()
+        for account, since, first, begin, end in zip(
+            heads["account"].tolist(), heads[table.time].tolist(), heads["position"].tolist(),
+            begins.tolist(), ends, strict=True,
+        ):  # fmt: skip
+            yield account, since, first, self._settled, form, memory[begin * size : end * size]
 
     def sync(self) -> None:
         """What was committed outlives the machine from here on."""
@@ -133,12 +160,13 @@ class Archive:
         self._candles = world.candle_heads["count"].copy()
         self._time_ms = equity.time_of(world)
 
-    def _news(self, world: World, table: Table) -> np.ndarray:
+    def _come(self, world: World, table: Table) -> Iterator[np.ndarray]:
+        """What a ring has got, in the one or two pieces in which it lies there."""
         sections = sections_of(world)
-        slots, seen, tail = (
-            sections[table.name], self._seen[table.name], int(sections[table.ring][0]["tail"]),
-        )  # fmt: skip
-        return slots[np.arange(seen, tail) % len(slots)]
+        slots, tail = sections[table.name], int(sections[table.ring][0]["tail"])
+        while (seen := self._seen[table.name]) < tail:
+            at = seen % len(slots)
+            yield slots[at : at + tail - seen]
 
     def _take_markets(self, world: World) -> None:
         """The markets that are new; after a start all of them, as they are."""
@@ -208,23 +236,41 @@ class Archive:
         return _Transaction(self._connection)
 
     def _make_tables(self) -> None:
-        """Make what is not there; a field that is new since then is zero in the rows of before."""
+        """Make what is not there; a field that is new since then is zero in the rows of before.
+
+        Raises sqlite3.DatabaseError: it is of a time when rings had other tables.
+        """
         run = self._connection.execute
+        if run("PRAGMA user_version").fetchone() == (0,) and run("SELECT 1 FROM sqlite_master").fetchone():
+            raise sqlite3.DatabaseError("its tables are those of an earlier version")
+        run(f"PRAGMA user_version = {VERSION}")
         run(f"CREATE TABLE IF NOT EXISTS {SPAN} (first INTEGER, last INTEGER)")
         if run(f"SELECT count(*) FROM {SPAN}").fetchone() == (0,):
             run(f"INSERT INTO {SPAN} VALUES (0, 0)")
+        run(f"CREATE TABLE IF NOT EXISTS {FORMS} (id INTEGER PRIMARY KEY, fields TEXT UNIQUE)")
         for table in TABLES:
-            types = {name: _type(table, name) for name in archived.columns(table)}
-            named = ", ".join(f'"{name}" {kind}' for name, kind in types.items())
-            keys = ", ".join(table.keys)
-            rowid = "" if table.ring else " WITHOUT ROWID"
-            run(f"CREATE TABLE IF NOT EXISTS {table.name} ({named}, PRIMARY KEY ({keys})){rowid}")
-            held = {row[1] for row in run(f"PRAGMA table_info({table.name})")}
-            for name in types.keys() - held:
-                run(f'ALTER TABLE {table.name} ADD COLUMN "{name}" {types[name]}')
             if table.ring:
-                of = f"{table.name} (account, {table.time})"
-                run(f"CREATE INDEX IF NOT EXISTS {table.name}_by_account ON {of}")
+                self._make_runs(table)
+            else:
+                self._make_rows(table)
+
+    def _make_runs(self, table: Table) -> None:
+        run, fields = self._connection.execute, (archived.written(archived.form(table)),)
+        run(f"CREATE TABLE IF NOT EXISTS {table.name} ({', '.join(archived.RUN.values())})")
+        of = f"{table.name} (account, since, first)"
+        run(f"CREATE UNIQUE INDEX IF NOT EXISTS {table.name}_by_account ON {of}")
+        run(f"INSERT OR IGNORE INTO {FORMS} (fields) VALUES (?)", fields)
+        (self._forms[table.name],) = run(f"SELECT id FROM {FORMS} WHERE fields = ?", fields).fetchone()
+
+    def _make_rows(self, table: Table) -> None:
+        run = self._connection.execute
+        types = {name: _type(table, name) for name in archived.columns(table)}
+        named = ", ".join(f'"{name}" {kind}' for name, kind in types.items())
+        keys = ", ".join(table.keys)
+        run(f"CREATE TABLE IF NOT EXISTS {table.name} ({named}, PRIMARY KEY ({keys})) WITHOUT ROWID")
+        held = {row[1] for row in run(f"PRAGMA table_info({table.name})")}
+        for name in types.keys() - held:
+            run(f'ALTER TABLE {table.name} ADD COLUMN "{name}" {types[name]}')
 
 
 class _Transaction:
@@ -253,6 +299,7 @@ def _type(table: Table, column: str) -> str:
 
 
 def _insert(table: Table) -> str:
-    verb = "INSERT" if table.ring else "INSERT OR REPLACE"
+    if table.ring:
+        return f"INSERT INTO {table.name} VALUES ({', '.join('?' * len(archived.RUN))})"
     marks = ", ".join("?" * len(archived.columns(table)))
-    return f"{verb} INTO {table.name} ({archived.selected(table)}) VALUES ({marks})"
+    return f"INSERT OR REPLACE INTO {table.name} ({archived.selected(table)}) VALUES ({marks})"

@@ -27,8 +27,8 @@ from engine.replica.source import Journal, Source
 from shm.layout import COMMAND, WORD
 
 PARK_SECONDS = 0.020
-COMMIT_NS = 200_000_000  # the longest that rows wait for each other
-COMMIT_ROWS = 20_000
+COMMIT_NS = 1_000_000_000  # the longest that rows wait for each other: many together cost less
+COMMIT_ROWS = 200_000
 TOLD_NS = 60_000_000_000  # between two lines that say how far it is
 NICE = 10
 EXIT_CORRUPT = 65  # the journal has lost what it had called durable: no restart mends that

@@ -87,14 +87,23 @@ class Pieces:
 
 
 def rows(path) -> dict:
-    """All that an archive holds."""
+    """All that an archive holds, item by item: of a ring each with its position, and in that order."""
     connection = sqlite3.connect(path)
-    found = {
-        table.name: connection.execute(
-            f"SELECT {archived.selected(table)} FROM {table.name} ORDER BY {', '.join(table.keys)}"
-        ).fetchall()
-        for table in archived.TABLES
-    }
+    forms = archived.forms(connection.execute("SELECT id, fields FROM forms"))
+    found = {}
+    for table in archived.TABLES:
+        if table.ring:
+            runs = connection.execute(f"SELECT form, records FROM {table.name}")
+            items = [archived.unpacked(table, np.frombuffer(memory, forms[form])) for form, memory in runs]
+            records = np.concatenate([np.zeros(0, table.dtype), *items])
+            records = records[np.argsort(records["sequence"])]
+            kept = archived.to_rows(table, records)
+            found[table.name] = [
+                (at - 1, *row) for at, row in zip(records["sequence"].tolist(), kept, strict=True)
+            ]
+        else:
+            told = f"SELECT {archived.selected(table)} FROM {table.name} ORDER BY {', '.join(table.keys)}"
+            found[table.name] = connection.execute(told).fetchall()
     found["span"] = connection.execute("SELECT * FROM span").fetchall()
     connection.close()
     return found

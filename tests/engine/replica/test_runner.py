@@ -2,6 +2,7 @@
 
 import itertools
 import socket
+import sqlite3
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from engine.exchange import snapshot
 from engine.exchange.apply import apply_commands
 from engine.exchange.state import allocate
 from engine.replica import copy as copies
-from engine.replica.archive import Archive, sections_of
+from engine.replica.archive import sections_of
 from engine.replica.copy import Copy
 from engine.replica.runner import Runner, Settings
 from shm import archived
@@ -143,12 +144,36 @@ def worth_of(world):
         yield value, int(funds["deposited"]), int(funds["volume"])
 
 
-def test_records_come_back_as_they_were(whole):
-    found = archive_of(whole)
+@pytest.mark.parametrize("table", archived.RINGS, ids=lambda table: table.name)
+def test_records_come_back_as_they_were(commands, table):
+    copy = Copy(ROOMY, {name: 1 << 13 for name in RINGS})
+    copy.take(commands, lambda world, sequence: None)
+    slots = sections_of(copy.world)[table.name]
+    records = slots[: int(sections_of(copy.world)[table.ring][0]["tail"])].copy()
+    packed = archived.packed(table, records, 0)
+    form = archived.read(archived.written(packed.dtype))
+    found = archived.unpacked(table, np.frombuffer(packed.tobytes(), form))
+    for link in archived.LINKS - {"sequence"}:
+        if link in table.dtype.names:
+            records[link] = 0
+    assert found.tobytes() == records.tobytes() and len(records)
+
+
+def test_a_run_is_what_an_account_got_in_one_transaction(whole):
+    connection = sqlite3.connect(whole / archived.FILE)
+    forms = archived.forms(connection.execute("SELECT id, fields FROM forms"))
+    longest = 0
     for table in archived.RINGS:
-        records = archived.to_records(table, found[table.name])
-        assert archived.to_rows(table, records) == [row[1:] for row in found[table.name]]
-        assert (records["sequence"] - 1).tolist() == [row[0] for row in found[table.name]]
+        runs = connection.execute(f"SELECT * FROM {table.name}").fetchall()
+        for account, since, first, _, form, memory in runs:
+            items = np.frombuffer(memory, forms[form])
+            assert (items["account"] == account).all()
+            assert (int(items[table.time][0]), int(items["position"][0])) == (since, first)
+            assert (np.diff(items["position"]) > 0).all()
+            longest = max(longest, len(items))
+        assert len({(settled, account) for account, _, _, settled, _, _ in runs}) == len(runs)
+    connection.close()
+    assert longest > 3
 
 
 def test_snapshots_are_taken_and_the_source_forgets_what_is_below_the_older(commands, whole):
@@ -292,15 +317,36 @@ def test_a_damaged_snapshot_is_passed_over_and_said(commands, whole, tmp_path, c
     assert archive_of(tmp_path) == archive_of(whole)
 
 
-def test_a_field_that_is_new_is_zero_in_the_rows_of_before(whole, tmp_path):
-    (tmp_path / archived.FILE).write_bytes((whole / archived.FILE).read_bytes())
-    archive = Archive(tmp_path / archived.FILE)
-    archive._connection.execute('ALTER TABLE fills DROP COLUMN "twap"')
-    archive._connection.execute('ALTER TABLE fills DROP COLUMN "cloid"')
-    archive.close()
-    Archive(tmp_path / archived.FILE).close()
-    found = archived.to_records(archived.FILLS, archive_of(tmp_path)["fills"])
-    assert len(found) and not found["twap"].any() and not found["cloid"].any() and found["price"].all()
+def test_a_field_that_is_new_is_zero_in_the_rows_of_before(commands, tmp_path, monkeypatch):
+    """The first half of the archive was written by a program that did not know it."""
+    source, known = Pieces(commands), archived.kept
+    monkeypatch.setattr(archived, "kept", lambda table: [name for name in known(table) if name != "cloid"])
+    source.until = len(commands) // 2
+    running = runner(tmp_path, source)
+    follow(running)
+    ended(running, commits=False)
+    before = running.archive.last
+    monkeypatch.undo()
+    running = runner(tmp_path, Pieces(commands))
+    follow(running)
+    ended(running)
+    heights = np.cumsum(commands["kind"] == Command.END_BLOCK)
+    found = archive_of(tmp_path)["closed"]
+    of_before = [row for row in found if row[1] <= heights[before - 1]]
+    cloid = archived.columns(archived.CLOSED).index("cloid")
+    assert 0 < len(of_before) < len(found) and not any(any(row[cloid]) for row in of_before)
+    assert any(any(row[cloid]) for row in found)
+
+
+def test_an_archive_of_an_earlier_version_is_put_aside_and_said(commands, whole, tmp_path, capfd):
+    connection = sqlite3.connect(tmp_path / archived.FILE)
+    connection.execute("CREATE TABLE fills (position INTEGER PRIMARY KEY)")
+    connection.close()
+    running = runner(tmp_path, Pieces(commands))
+    follow(running)
+    ended(running)
+    assert archive_of(tmp_path) == archive_of(whole)
+    assert "earlier version" in capfd.readouterr().err and (tmp_path / "archive.old").exists()
 
 
 # --- an engine that does something else ---------------------------------------------------------------------
