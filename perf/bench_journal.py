@@ -1,8 +1,13 @@
 """What does it cost to keep an exchange's commands, beyond writing their bytes to the disk?
 
-kept      an engine's ring, the journaler's turn, its record with checksums and chain, one sync: for batches
-          of commands / one pwrite and one fdatasync of a record's bytes. Both write into room that was taken
-          before, and never the same room twice
+stream    commands through an engine's ring, which another process never lets be empty, until they are called
+          durable / one pwrite and one fdatasync for each of the records that the journaler made of them last,
+          of as many bytes
+kept      the same for one batch at a time: pushed, and waited for / one pwrite and one fdatasync of its
+          record's bytes. Nothing can be done while the disk works
+
+All write into room that was taken before, and never the same room twice.
+
 answered  `noop` actions over one logged-in WebSocket, one after the other: an exchange that is journaled /
           one in memory. Both run at once, and are asked in turns
 
@@ -15,7 +20,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
@@ -25,6 +30,7 @@ import numpy as np
 
 from engine.exchange import durable
 from engine.journal import record
+from engine.journal.disk import Disk
 from engine.journal.runner import Journaler, Settings, Source
 from engine.journal.writer import SEGMENT_BYTES
 from perf import mapped, ratio
@@ -37,69 +43,126 @@ from tests.e2e.instance import Exchange
 
 BATCHES = (1, 16, 128, 1024, 8192)  # commands of one sync
 TURN_BYTES, TURN_SYNCS = 8 << 20, 64  # of one turn, at most
+STREAM, PUSHED = 1 << 17, 256  # commands of a turn, and of what is pushed at once
+FULL_SECONDS = 0.0001  # between two looks of who pushes, while the ring is full
 ROUNDS, PROCESSES = 21, 3
 ACTIONS, ACTION_ROUNDS = 200, 15
+
+
+class Noting(Disk):
+    """Remembers how long the records were."""
+
+    def __init__(self) -> None:
+        self.lengths: list[int] = []
+
+    def write(self, fd: int, piece: memoryview, offset: int) -> None:
+        super().write(fd, piece, offset)
+        self.lengths.append(len(piece))
 
 
 class Keeping:
     """The engine's end of a ring and a journaler on it, in one process."""
 
-    def __init__(self, directory: Path, batch: int):
+    def __init__(self, directory: Path):
         control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._control = control
+        self._control, self.disk = control, Noting()
         self._engine = durable.Journal(1, 0)
         self._page, self._bell = stats.Stats(), wait.new_eventfd()
-        self._journaler = Journaler(Settings(1, str(directory)), theirs)
+        self._journaler = Journaler(Settings(1, str(directory)), theirs, self.disk)
         self._journaler._open(None)
         fds = [os.dup(fd) for fd in (self._engine.region.fd, self._page.region.fd, self._bell)]
         self._journaler.source = Source(fds, 1)
-        self._commands = mapped.zeros(batch, COMMAND)
-        self._commands["sequence"] = np.arange(1, batch + 1)
 
-    def keep(self) -> None:
-        """One batch, until it is called durable."""
-        self._engine.push(self._commands)
-        self._journaler._turn()
-        self._commands["sequence"] += len(self._commands)
+    def batches(self, size: int) -> Callable[[], None]:
+        """Have one batch kept, until it is called durable."""
+        commands = mapped.zeros(size, COMMAND)
+        commands["sequence"] = np.arange(1, size + 1)
+
+        def keep() -> None:
+            self._engine.push(commands)
+            self._journaler._turn()
+            commands["sequence"] += size
+
+        return keep
+
+    def stream(self) -> int:
+        """Have STREAM commands kept, of those that `feed` pushes."""
+        self.disk.lengths.clear()
+        end = self._engine.durable + STREAM
+        while self._engine.durable < end:
+            self._journaler._turn()
+        return STREAM
+
+    def feed(self) -> None:
+        """In a process of its own, as long as this one lives: push whatever there is room for."""
+        parent = os.getpid()
+        if os.fork():
+            return
+        commands = np.zeros(PUSHED, COMMAND)
+        commands["sequence"] = np.arange(1, PUSHED + 1)
+        while os.getppid() == parent:
+            if self._engine.room >= PUSHED:
+                self._engine.push(commands)
+                commands["sequence"] += PUSHED
+            else:
+                time.sleep(FULL_SECONDS)
+        os._exit(0)
 
 
 class Bare:
     """The same bytes into files of the same kind."""
 
-    def __init__(self, directory: Path, batch: int):
+    def __init__(self, directory: Path):
         self._directory, self._files, self._fd = directory, 0, -1
-        self._piece = memoryview(np.ones(record.length_of(batch), np.uint8))
+        self._bytes = memoryview(np.ones(record.RECORD_BYTES_MAX, np.uint8))
         self._offset = SEGMENT_BYTES
 
-    def keep(self) -> None:
-        if self._offset + len(self._piece) > SEGMENT_BYTES:
+    def keep(self, length: int) -> None:
+        if self._offset + length > SEGMENT_BYTES:
             if self._fd >= 0:
                 os.close(self._fd)
             self._files += 1
             self._fd = os.open(self._directory / str(self._files), os.O_RDWR | os.O_CREAT, 0o600)
             os.posix_fallocate(self._fd, 0, SEGMENT_BYTES)
             self._offset = 0
-        os.pwrite(self._fd, self._piece, self._offset)
+        os.pwrite(self._fd, self._bytes[:length], self._offset)
         os.fdatasync(self._fd)
-        self._offset += len(self._piece)
+        self._offset += length
 
 
 _kept: list[Any] = []  # directories, until the process ends
 
 
-def kept(batch: int) -> tuple[ratio.Work, ratio.Work]:
+def both() -> tuple[Keeping, Bare]:
     folder = tempfile.TemporaryDirectory()
     _kept.append(folder)
     (Path(folder.name) / "bare").mkdir()
-    ours, bare = Keeping(Path(folder.name) / "journal", batch), Bare(Path(folder.name) / "bare", batch)
-    syncs = min(TURN_SYNCS, TURN_BYTES // record.length_of(batch))
+    return Keeping(Path(folder.name) / "journal"), Bare(Path(folder.name) / "bare")
 
-    def turn(of: Keeping | Bare) -> int:
+
+def stream() -> tuple[ratio.Work, ratio.Work]:
+    ours, bare = both()
+    ours.feed()
+
+    def written() -> int:
+        for length in ours.disk.lengths:
+            bare.keep(length)
+        return STREAM
+
+    return ours.stream, written
+
+
+def kept(batch: int) -> tuple[ratio.Work, ratio.Work]:
+    ours, bare = both()
+    length = record.length_of(batch)
+    syncs = min(TURN_SYNCS, TURN_BYTES // length)
+
+    def turn(keep: Callable[[], None]) -> int:
         for _ in range(syncs):
-            of.keep()
+            keep()
         return syncs
 
-    return partial(turn, ours), partial(turn, bare)
+    return partial(turn, ours.batches(batch)), partial(turn, partial(bare.keep, length))
 
 
 # --- answers ------------------------------------------------------------------------------------------------
@@ -165,6 +228,7 @@ def answers() -> None:
 
 
 if __name__ == "__main__":
+    ratio.report(f"{STREAM:,} commands in a stream / as many records and bytes", stream, PROCESSES, ROUNDS)
     for batch in BATCHES:
         name = f"{batch} commands kept / pwrite and fdatasync of {record.length_of(batch):,} bytes"
         ratio.report(name, partial(kept, batch), PROCESSES, ROUNDS)

@@ -46,20 +46,18 @@ def pop(ring, slots, out):
 
 
 @entry
-def peek(ring, slots, out):
-    """Copy as many items as `out` takes, and leave them; return how many. Only the consumer may call this."""
-    header, mask = ring[0], len(slots) - 1
-    head = header.head
-    header.tail_seen = load_acquire(header, "tail")
-    count = min(len(out), header.tail_seen - head)
-    for i in range(count):
-        out[i] = slots[(head + i) & mask]
+def reach(ring, slots, place):
+    """How many items stand in the slots side by side from slots[place & mask] on, that of the `place`-th ever
+    pushed. Only the consumer may call this. It leaves them there: `drop` gives them up.
+    """
+    at = place & (len(slots) - 1)
+    count = min(load_acquire(ring[0], "tail") - place, len(slots) - at)
     return max(count, 0)
 
 
 @entry
 def drop(ring, count):
-    """Give up the first `count` items, which `peek` has seen. Only the consumer may call this."""
+    """Give up the first `count` items, which `reach` has found. Only the consumer may call this."""
     header = ring[0]
     store_release(header, "head", header.head + count)
 
@@ -75,7 +73,7 @@ def warm():
     """Compile both sides for an EVENT."""
     ring, slots, items = np.zeros(1, layout.RING), np.zeros(2, layout.EVENT), np.zeros(1, layout.EVENT)
     push(ring, slots, items)
-    peek(ring, slots, items)
+    reach(ring, slots, 0)
     drop(ring, 0)
     pop(ring, slots, items)
     has_items(ring)

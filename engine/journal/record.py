@@ -216,25 +216,50 @@ def length_of(count: int) -> int:
     return -(-(HEADER.itemsize + count * COMMAND.itemsize) // SECTOR) * SECTOR
 
 
-def fill(out: np.ndarray, kind: Kind, epoch: int, sequence: int, commands: np.ndarray, chain: bytes) -> bytes:
-    """Write all of a record but its place to `out` (u1[], whole sectors); return the chain up to here.
-
-    `chain` is that of the record before. `seal` makes the record whole.
+class Draft:
+    """A record that grows: what comes is copied, checked and chained at once, so that little is left to do
+    when it is to be written.
     """
-    out[:] = 0
-    header, body = out[: HEADER.itemsize].view(HEADER)[0], out[HEADER.itemsize :]
-    if len(commands):
-        held = commands.view(np.uint8)
-        body[: len(held)] = held
-        chain = link(chain, held)
-        header["time_ns"] = commands["time_ns"][-1]
-    if kind == Kind.SEGMENT:
-        body[: len(LAYOUT)] = np.frombuffer(LAYOUT, np.uint8)
-    header["magic"], header["version"], header["kind"], header["length"] = MAGIC, VERSION, kind, len(out)
-    header["epoch"], header["sequence"], header["count"] = epoch, sequence, len(commands)
-    header["chain"] = np.frombuffer(chain, np.uint8)
-    header["body_crc"] = body_crc(out.view(HEADER), out.view(np.uint64))
-    return chain
+
+    def __init__(self, size: int = RECORD_BYTES_MAX):
+        self._out = np.zeros(size, np.uint8)
+        self._header, self._words = self._out[:_HEADER_BYTES].view(HEADER)[0], self._out.view(np.uint64)
+        self.begin(NO_CHAIN)
+
+    def begin(self, chain: bytes) -> None:
+        """Begin anew, empty; `chain` is that of the record before."""
+        self.count = 0  # of the commands that it holds
+        self._before, self._chained, self._crc = chain, hashlib.sha256(chain), _FULL
+
+    def take(self, commands: np.ndarray) -> None:
+        """Take on the commands that come next."""
+        first = _HEADER_BYTES + self.count * _COMMAND_BYTES
+        end = first + len(commands) * _COMMAND_BYTES
+        to, words = self._words[first // _WORD :], commands.view(np.uint64)
+        self._crc = np.uint64(copy_checked(to, words, self._crc))
+        self._chained.update(self._out[first:end].data)
+        self._header["time_ns"] = commands["time_ns"][-1]
+        self.count += len(commands)
+
+    def close(self, kind: Kind, epoch: int, sequence: int) -> np.ndarray:
+        """The record (u1[], whole sectors), all but its place; `seal` makes it whole."""
+        out, header = self._out[: length_of(self.count)], self._header
+        rest = out[_HEADER_BYTES + self.count * _COMMAND_BYTES :]
+        rest[:] = 0
+        if kind == Kind.SEGMENT:
+            rest[: len(LAYOUT)] = np.frombuffer(LAYOUT, np.uint8)
+        if self.count == 0:
+            header["time_ns"] = 0
+        header["magic"], header["version"], header["kind"], header["length"] = MAGIC, VERSION, kind, len(out)
+        header["epoch"], header["sequence"], header["count"] = epoch, sequence, self.count
+        header["chain"] = np.frombuffer(self.chain, np.uint8)
+        header["body_crc"] = checked(rest.view(np.uint64), self._crc) ^ _FULL
+        return out
+
+    @property
+    def chain(self) -> bytes:
+        """The chain up to here."""
+        return self._chained.digest() if self.count else self._before
 
 
 def seal(out: np.ndarray, segment: int, offset: int, durable: int) -> None:
@@ -246,12 +271,26 @@ def seal(out: np.ndarray, segment: int, offset: int, durable: int) -> None:
 
 def link(chain: bytes, commands: np.ndarray) -> bytes:
     """The chain after these commands (as u1[])."""
-    return hashlib.sha256(chain + commands.data).digest()
+    chained = hashlib.sha256(chain)
+    chained.update(commands.data)
+    return chained.digest()
 
 
 @entry
-def body_crc(headers, words):
-    return _body_crc(headers, words, 0)
+def copy_checked(to, words, crc):
+    """Copy words to where a record holds them, and take the checksum on over them."""
+    for i in range(len(words)):
+        to[i] = words[i]
+        crc = crc32c_word(crc, words[i])
+    return crc
+
+
+@entry
+def checked(words, crc):
+    """The checksum, taken on over these words."""
+    for word in words:
+        crc = crc32c_word(crc, word)
+    return crc
 
 
 @entry
@@ -261,8 +300,9 @@ def header_crc(words):
 
 def warm() -> None:
     """Compile the entry points."""
-    out = np.zeros(SECTOR, np.uint8)
-    fill(out, Kind.MARK, 1, 1, np.zeros(0, COMMAND), NO_CHAIN)
+    draft = Draft(length_of(1))
+    draft.take(np.zeros(1, COMMAND))
+    out = draft.close(Kind.COMMANDS, 1, 1)
     seal(out, 1, 0, 0)
     headers, words = out.view(HEADER), out.view(np.uint64)
     walk(headers, words, SECTOR, np.zeros(1, CURSOR), np.zeros(1, np.uint64), np.zeros(1, PLACE))

@@ -1,8 +1,10 @@
 """The journaler: takes an engine's commands from its ring, makes them durable together, and says so.
 
 Whatever has come while the last sync ran is the next record: there is no timer, and the slower the disk, the
-larger the records. Commands stay in the ring until they are durable, so that who comes after this process
-finds those that it had not written.
+larger the records. What comes is copied, checked and chained while that sync runs, so that the disk hardly
+waits: a record has half of what the ring holds at most, and is taken on while the other half is made durable.
+Commands stay in the ring until they are durable, so that who comes after this process finds those that it had
+not written.
 
 One failed write or sync is the last thing this process does (exit 74): it says nothing of what it has not
 made sure of, and its successor reads the disk. A disk without room is no failure: the room of what is
@@ -15,6 +17,7 @@ import os
 import select
 import socket
 import time
+from concurrent import futures
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +36,9 @@ from shm.kernel import entry
 
 EXIT_FAILED, EXIT_CORRUPT = 74, 65
 PARK_SECONDS = 0.050
+TAKE_SECONDS = 0.0005  # between two looks for commands, while a sync runs
+RECORD_COMMANDS = c.COMMANDS_MAX // 2  # of one record, at most
+PIECE_COMMANDS = 1024  # taken on at once: at the end of a sync, that long it may have to wait
 MARK_SECONDS = 0.005  # without commands, until what is durable is written down by itself
 FULL_SECONDS = 1.0  # between two looks for room
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -56,12 +62,31 @@ class Source:
         ring, page, self._bell_fd = fds
         self.region = region.attach(ring, layout.JOURNAL, writable=True, epoch=epoch)
         arrays = self.region.arrays
-        self.ring, self.commands, self._durable, self._keeper = (arrays[name] for name in layout.JOURNAL)
+        self._ring, self._commands, self._durable, self._keeper = (arrays[name] for name in layout.JOURNAL)
         self._page = stats.attach(page)
+        self._place = int(self._ring["head"][0])  # of the next command that was not taken, of all ever pushed
 
     @property
     def durable(self) -> int:
         return int(self._durable["tail"][0])
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether all that has come was taken."""
+        return int(spsc.reach(self._ring, self._commands, self._place)) == 0
+
+    def come(self) -> np.ndarray:
+        """What was not taken yet, where it stands in the ring: as many as stand there side by side."""
+        first = self._place % len(self._commands)
+        return self._commands[first : first + int(spsc.reach(self._ring, self._commands, self._place))]
+
+    def take(self, count: int) -> None:
+        """The first `count` of what has come are taken; they stay where they are."""
+        self._place += count
+
+    def drop(self, count: int) -> None:
+        """The first `count` of what was taken are in safety, and their room is the engine's again."""
+        spsc.drop(self._ring, count)
 
     def say(self, durable: int, is_full: bool) -> None:
         """Everything up to `durable` is safe."""
@@ -85,7 +110,7 @@ class Journaler:
         self.ending = False
         self.is_full = False
         self._settings, self._disk = settings, disk
-        self._batch = np.zeros(c.COMMANDS_MAX, layout.COMMAND)
+        self._beside = futures.ThreadPoolExecutor(1)  # waits for the disk, while commands are taken
         self._look_ns = 0  # for room, not before
         self._wrote_ns = 0
         self._is_marked = True
@@ -142,22 +167,43 @@ class Journaler:
 
     def _keep(self) -> bool:
         source, journal = self.source, self._writer
-        count = int(spsc.peek(source.ring, source.commands, self._batch))
-        while count > 0 and not journal.has_room(count):
-            count //= 2
-        if count == 0:
+        while self._take():
+            pass
+        if journal.taken == 0:
             return False
-        journal.write(self._batch[:count])
+        count = journal.taken
+        journal.write()
         began_ns = time.monotonic_ns()
-        journal.sync()
+        self._sync()
         self.stats.observe("sync_ns", time.monotonic_ns() - began_ns)
-        spsc.drop(source.ring, count)
+        source.drop(count)
         source.say(journal.durable, self.is_full)
         self.stats.observe("record_commands", count)
         self.stats.add("records", 1)
         self.stats.add("commands", count)
         self.stats.set("durable", journal.durable)
         return True
+
+    def _take(self) -> int:
+        """Take a piece of what has come on to the next record, as far as there is room; how many they are."""
+        come, journal = self.source.come(), self._writer
+        count = min(len(come), PIECE_COMMANDS, RECORD_COMMANDS - journal.taken)
+        while count > 0 and not journal.has_room(count):
+            count //= 2
+        if count > 0:
+            journal.take(come[:count])
+            self.source.take(count)
+        return count
+
+    def _sync(self) -> None:
+        """Make durable what was written, and take on what comes until it is. Raises OSError."""
+        if self.source.is_empty:
+            self._writer.sync()
+            return
+        syncing = self._beside.submit(self._writer.sync)
+        while not futures.wait([syncing], 0 if self._take() else TAKE_SECONDS).done:
+            pass
+        syncing.result()
 
     def _mark(self) -> None:
         if self._writer.has_room(0) and not self.is_full:  # the room that is left is for commands
@@ -200,7 +246,7 @@ class Journaler:
             wait.woke(self.stats.bell)
 
     def _has_work(self) -> bool:
-        return self.source is not None and bool(spsc.has_items(self.source.ring)) and self._writer.has_room(1)
+        return self.source is not None and not self.source.is_empty and self._writer.has_room(1)
 
     def _look(self, waiter: select.poll, seconds: float) -> None:
         for fd, _ in waiter.poll(seconds * 1000):
@@ -248,13 +294,16 @@ class Journaler:
             raise Corrupt(
                 f"the engine knows {source.durable} to be durable; the journal ends before {expected}"
             )
-        count = int(spsc.peek(source.ring, source.commands, self._batch))
-        known = int(np.searchsorted(self._batch["sequence"][:count], expected))
-        if known < count and self._batch["sequence"][known] != expected:
-            raise Corrupt(
-                f"the engine goes on with {self._batch['sequence'][known]}, the journal with {expected}"
-            )
-        spsc.drop(source.ring, known)
+        known = 0
+        while len(come := source.come()):
+            count = int(np.searchsorted(come["sequence"], expected))
+            if count < len(come) and (found := come["sequence"][count]) != expected:
+                raise Corrupt(f"the engine goes on with {found}, the journal with {expected}")
+            if count == 0:
+                break
+            source.take(count)
+            known += count
+        source.drop(known)
         return known
 
     def _let_go(self) -> None:
@@ -298,6 +347,5 @@ def warm() -> None:
     record.warm()
     tell(np.zeros(1, layout.BROADCAST), np.zeros(1, layout.KEEPER), 0, False)
     ring, commands = np.zeros(1, layout.RING), np.zeros(1, layout.COMMAND)
-    spsc.peek(ring, commands, commands)
+    spsc.reach(ring, commands, 0)
     spsc.drop(ring, 0)
-    spsc.has_items(ring)

@@ -1,10 +1,12 @@
 """Writes a journal: one record for whatever came together, and one sync for each.
 
     writer = Writer(directory, epoch)    # reads where the journal ends, and begins a segment there
-    writer.write(commands)               # COMMAND[], those that come next
+    writer.take(commands)                # COMMAND[], those that come next; again and again
+    writer.write()                       # all that was taken
     writer.sync()                        # now they are durable
 
 Nothing is written before all that was written earlier is durable, so at most the last record is ever torn.
+The next one may be taken on while a `sync` runs on another thread: that is all which two may do at once.
 The first OSError is the last: nobody tries again, and who goes on is another writer that has read the disk.
 
 A segment's room is taken before it is used, and its name is safe before it holds anything: a full disk stops
@@ -19,7 +21,7 @@ import numpy as np
 from engine.journal import record
 from engine.journal.disk import Disk
 from engine.journal.reader import Corrupt, End, Reader, head_of, path_of, segments
-from engine.journal.record import RECORD_BYTES_MAX, SECTOR, Kind
+from engine.journal.record import RECORD_BYTES_MAX, SECTOR, Draft, Kind
 from shm.layout import COMMAND
 
 SEGMENT_BYTES = 1 << 26
@@ -44,13 +46,14 @@ class Writer:
             )
         self._directory, self._epoch, self._disk = directory, epoch, disk or Disk()
         self._segment_bytes = segment_bytes
-        self._buffer = np.zeros(RECORD_BYTES_MAX, np.uint8)
+        self._next, self._empty = Draft(), Draft(SECTOR)  # of commands, and of none
         self._fd = -1
         self._spares: list[int] = []  # descriptors, of the segments that follow
         self.began = self._recover()  # where the journal ended before
-        self.sequence = self.began.sequence  # of the next command
-        self.durable = self.sequence - 1
-        self._chain = self.began.chain
+        self.sequence = self.began.sequence  # of the next command to be taken
+        self.durable = self._written = self.sequence - 1
+        self._next.begin(self.began.chain)
+        self._empty.begin(self.began.chain)
         self._segment, self._offset = self.began.segment, self._segment_bytes  # nothing more fits in there
         try:
             self.make_spares(1)
@@ -60,9 +63,14 @@ class Writer:
             self.drop()
             raise
 
+    @property
+    def taken(self) -> int:
+        """How many commands the next record has."""
+        return self._next.count
+
     def has_room(self, count: int) -> bool:
-        """Whether so many commands can be written."""
-        return self._fits(record.length_of(count)) or len(self._spares) > 0
+        """Whether so many commands can be written beside those that were taken."""
+        return self._fits(record.length_of(self.taken + count)) or len(self._spares) > 0
 
     @property
     def spares(self) -> int:
@@ -82,22 +90,32 @@ class Writer:
             self._spares.append(fd)
             self._disk.sync_directory(self._directory)
 
-    def write(self, commands: np.ndarray) -> None:
-        """Write commands (COMMAND[], at least one, the next ones). They are durable after `sync`."""
+    def take(self, commands: np.ndarray) -> None:
+        """Take commands on to the next record (COMMAND[], at least one, those that come next)."""
         first, count = int(commands["sequence"][0]), len(commands)
         if first != self.sequence or int(commands["sequence"][-1]) != first + count - 1:
             raise ValueError(f"expected sequence {self.sequence}, found {first} and {count - 1} more")
-        self._append(Kind.COMMANDS, commands)
+        self._next.take(commands)
         self.sequence += count
+
+    def write(self, commands: np.ndarray = _NONE) -> None:
+        """Write the record of all that was taken, and of these. It is durable after `sync`."""
+        if len(commands):
+            self.take(commands)
+        self._append(Kind.COMMANDS, self._next)
+        self._written, chain = self.sequence - 1, self._next.chain
+        self._next.begin(chain)
+        self._empty.begin(chain)
 
     def mark(self) -> None:
         """Write what is durable, where no commands follow to say it."""
-        self._append(Kind.MARK, _NONE)
+        self._append(Kind.MARK, self._empty)
 
     def sync(self) -> None:
         """Make all that was written durable."""
+        written = self._written
         self._disk.sync(self._fd)
-        self.durable = self.sequence - 1
+        self.durable = written
 
     def close(self) -> None:
         """End between two commands: what was written is durable and says so, and no room is kept."""
@@ -119,10 +137,10 @@ class Writer:
 
     # --- one record after the other -------------------------------------------------------------------------
 
-    def _append(self, kind: Kind, commands: np.ndarray) -> None:
-        if not self._fits(record.length_of(len(commands))):
+    def _append(self, kind: Kind, draft: Draft) -> None:
+        if not self._fits(record.length_of(draft.count)):
             self._next_segment()
-        self._put(kind, commands)
+        self._put(kind, draft)
 
     def _fits(self, length: int) -> bool:
         return self._offset + length <= self._segment_bytes
@@ -133,14 +151,13 @@ class Writer:
             raise OSError(f"{self._directory}: no spare segment")
         old, end = self._fd, self._offset
         self._fd, self._segment, self._offset = self._spares.pop(0), self._segment + 1, 0
-        self._put(Kind.SEGMENT, _NONE)
+        self._put(Kind.SEGMENT, self._empty)
         if old >= 0:
             self._disk.cut(old, end)
             self._disk.close(old)
 
-    def _put(self, kind: Kind, commands: np.ndarray) -> None:
-        out = self._buffer[: record.length_of(len(commands))]
-        self._chain = record.fill(out, kind, self._epoch, self.sequence, commands, self._chain)
+    def _put(self, kind: Kind, draft: Draft) -> None:
+        out = draft.close(kind, self._epoch, self._written + 1)
         record.seal(out, self._segment, self._offset, self.durable)
         self._disk.write(self._fd, out.data, self._offset)
         self._offset += len(out)

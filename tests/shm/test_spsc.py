@@ -86,6 +86,30 @@ def test_a_damaged_counter_leads_nowhere(tail, seen):
     assert not out[CAPACITY:].tobytes().strip(b"\0")
 
 
+def test_the_consumer_reaches_all_that_was_pushed_and_leaves_it_there():
+    header, slots = ring()
+    place = 0
+    for size in (3, CAPACITY, 1, 5, 2) * 4:
+        pushed = spsc.push(header, slots, items(place, size))
+        for at in range(place, place + pushed):
+            side_by_side = min(place + pushed, -(-(at + 1) // CAPACITY) * CAPACITY) - at
+            assert spsc.reach(header, slots, at) == side_by_side
+            assert slots["sequence"][at % CAPACITY] == at
+        assert spsc.reach(header, slots, place + pushed) == 0
+        assert spsc.push(header, slots, items(0, CAPACITY)) == CAPACITY - pushed, "nothing is given up"
+        header["tail"] -= CAPACITY - pushed
+        spsc.drop(header, pushed)
+        place += pushed
+        assert int(header["head"][0]) == place and not spsc.has_items(header)
+
+
+@pytest.mark.parametrize("tail", [-5, 2**62, -(2**63)])
+def test_what_is_reached_lies_in_the_ring_whatever_is_said_to_be_pushed(tail):
+    header, slots = ring()
+    header["tail"] = tail
+    assert all(0 <= spsc.reach(header, slots, at) <= CAPACITY - at % CAPACITY for at in range(3 * CAPACITY))
+
+
 # --- a race -----------------------------------------------------------------------------------------------
 
 

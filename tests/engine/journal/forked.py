@@ -9,10 +9,12 @@ import mmap
 import os
 import signal
 import socket
+import threading
 import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from enum import IntEnum
 
 import msgspec
 import numpy as np
@@ -32,6 +34,14 @@ HOWS = ("EIO", "ENOSPC", "short", "killed before", "killed within", "killed afte
 PARTIAL = ("short", "killed within")  # only a write is done in part
 RECORD_BYTES, SEGMENT_BYTES = 64 * SECTOR, 80 * SECTOR
 SECONDS = 60
+
+
+class Met(IntEnum):
+    """Where the call stood that was to fail."""
+
+    NOWHERE = 0  # there is no call of that number
+    ALONE = 1
+    BESIDE = 2  # on the thread that waits for the disk
 
 
 class Gate:
@@ -91,7 +101,7 @@ class Forked:
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.control.settimeout(SECONDS)
         self._note = np.frombuffer(mmap.mmap(-1, mmap.PAGESIZE), np.int64)
-        self._note[0] = -1
+        self._note[:2] = -1, Met.NOWHERE
         self.code: int | None = None
         self._met_engine = engine
         self.bell: tuple[stats.Stats, int] | None = None
@@ -106,7 +116,8 @@ class Forked:
         try:
 
             def met():
-                self._note[0] = engine.kept.durable
+                is_alone = threading.current_thread() is threading.main_thread()
+                self._note[:2] = engine.kept.durable, Met.ALONE if is_alone else Met.BESIDE
 
             disk.os = Gate(number, how, met)
             runner.FULL_SECONDS = 0.01
@@ -123,6 +134,10 @@ class Forked:
     @property
     def met_at(self) -> int:
         return int(self._note[0])
+
+    @property
+    def met(self) -> Met:
+        return Met(int(self._note[1]))
 
     def is_alive(self) -> bool:
         """Whether it has not ended; `code` is how it did: its exit code, or less than 0 for a signal."""

@@ -109,8 +109,9 @@ def main() -> None:
             sys.exit(f"{at} is there: it is only removed if its version was never released")
         commands = stream(SEED)[: sum(map(sum, BATCHES))].copy()
         commands["amount"][commands["kind"] == Command.END_BLOCK] = 0
-        more = np.zeros(record.length_of(9), np.uint8)
-        record.fill(more, Kind.COMMANDS, len(BATCHES), len(commands) + 1, commands[:9], record.NO_CHAIN)
+        draft = record.Draft()
+        draft.take(commands[:9])
+        more = draft.close(Kind.COMMANDS, len(BATCHES), len(commands) + 1)
         write(at, commands, more[:TORN].tobytes())
         at.with_suffix(".json").write_text(json.dumps(read(at)[1], indent=1) + "\n")
     found = replayed(read(at)[0])

@@ -156,10 +156,11 @@ def test_what_another_version_has_written_is_refused_with_both(disk, field, monk
 
 def test_a_record_is_whole_sectors_whatever_it_holds():
     for count in (0, 1, 2, 3, 100, 8192):
-        out = np.zeros(record.length_of(count), np.uint8)
-        assert len(out) % SECTOR == 0 and len(out) <= record.RECORD_BYTES_MAX
-        kind = Kind.COMMANDS if count else Kind.MARK
-        record.fill(out, kind, 3, 10, commands(10, count), record.NO_CHAIN)
+        draft = record.Draft()
+        if count:
+            draft.take(commands(10, count))
+        out = draft.close(Kind.COMMANDS if count else Kind.MARK, 3, 10)
+        assert len(out) == record.length_of(count) <= record.RECORD_BYTES_MAX and len(out) % SECTOR == 0
         record.seal(out, 5, SECTOR, 9)
         cursor, given = np.zeros(1, CURSOR), np.zeros(count, COMMAND)
         cursor["segment"], cursor["offset"], cursor["sequence"] = 5, SECTOR, 10
@@ -167,3 +168,19 @@ def test_a_record_is_whole_sectors_whatever_it_holds():
         assert record.walk(out.view(HEADER), words, len(out), cursor, given.view(np.uint64), places) == 1
         assert cursor["found"][0] == Found.PART, "the bytes end here"
         assert given.tobytes() == commands(10, count).tobytes()
+
+
+def test_a_record_that_came_in_pieces_is_the_same_to_the_byte():
+    whole, pieces, chain = record.Draft(), record.Draft(), bytes(range(32))
+    for count, sizes in ((1, (1,)), (30, (30,)), (7, (1, 2, 4)), (100, (33, 1, 66)), (2, (1, 1))):
+        whole.begin(chain)
+        pieces.begin(chain)
+        whole.take(commands(10, count))
+        at = 10
+        for size in sizes:
+            pieces.take(commands(at, size))
+            at += size
+        records = [draft.close(Kind.COMMANDS, 3, 10).tobytes() for draft in (whole, pieces)]
+        assert records[0] == records[1] and whole.chain == pieces.chain
+        assert whole.chain == record.link(chain, commands(10, count).view(np.uint8))
+        chain = whole.chain

@@ -14,7 +14,7 @@ from engine.exchange import durable
 from engine.journal import runner
 from engine.journal.reader import Corrupt
 from engine.journal.record import SECTOR
-from engine.journal.runner import Journaler, Settings
+from engine.journal.runner import PIECE_COMMANDS, RECORD_COMMANDS, Journaler, Settings
 from shm import region, stats, wait
 from shm.constants import COMMANDS_MAX
 from tests.engine.journal.made import DIRECTORY, SMALLEST, commands, everything, same
@@ -146,6 +146,44 @@ def test_the_engine_is_rung_when_something_is_durable(start):
     until(lambda: engine.durable == 1, "the command")
 
 
+class Slow(MemoryDisk):
+    """Its syncs last as long as `wait` does; so long, nothing may be written."""
+
+    def __init__(self):
+        super().__init__()
+        self.wait, self.is_syncing = (lambda: None), False
+
+    def sync(self, fd):
+        self.is_syncing = True
+        self.wait()
+        self.is_syncing = False
+        super().sync(fd)
+
+    def write(self, fd, piece, offset):
+        assert not self.is_syncing, "what was written earlier is not durable yet"
+        super().write(fd, piece, offset)
+
+
+def test_what_comes_while_a_sync_runs_is_taken_on_and_written_after_it(start):
+    slow = Slow()
+    running, engine = begun(start, on=slow)
+    until(lambda: running.journaler.source, "the journaler")
+    journal, seen = running.journaler._writer, []
+
+    def wait_until_all_is_taken():
+        slow.wait = lambda: None
+        engine.push(2 * PIECE_COMMANDS)
+        until(lambda: journal.taken == 1 + 2 * PIECE_COMMANDS, "the next record")
+        seen.append(engine.durable)
+
+    slow.wait = wait_until_all_is_taken
+    engine.push(RECORD_COMMANDS + 1)
+    running.ring()
+    until(lambda: engine.durable == engine.sequence == RECORD_COMMANDS + 1 + 2 * PIECE_COMMANDS, "all of it")
+    assert running.end() is None and seen == [0], "nothing is said before the sync has returned"
+    assert same(everything(slow)[0], 1, engine.sequence)
+
+
 @pytest.mark.parametrize("call", ["write", "sync", "short"])
 def test_after_a_failure_nothing_is_said_and_its_successor_takes_all_that_waits(start, disk, call):
     running, engine = begun(start)
@@ -203,7 +241,7 @@ def test_on_a_full_disk_it_says_so_and_goes_on_while_there_is_room_and_again_whe
     running, engine = begun(start)
     until(lambda: engine.kept.is_full, "word of the full disk")
     for _ in range(2):
-        engine.push(COMMANDS_MAX)
+        engine.push(RECORD_COMMANDS)
         running.ring()
         until(lambda: engine.durable == engine.sequence, "what there was room for")
     engine.push(COMMANDS_MAX)
@@ -214,7 +252,7 @@ def test_on_a_full_disk_it_says_so_and_goes_on_while_there_is_room_and_again_whe
     until(lambda: engine.durable == engine.sequence, "the rest")
     until(lambda: not engine.kept.is_full, "word of the room")
     assert running.end() is None
-    assert same(everything(disk)[0], 1, 3 * COMMANDS_MAX)
+    assert same(everything(disk)[0], 1, engine.sequence)
 
 
 def test_a_disk_without_any_room_is_waited_for(start, disk, monkeypatch):

@@ -2,6 +2,8 @@
 is lost, nothing is called durable after a failure, and its successor goes on with all that waits.
 
 A real process, on a real disk; each of its calls in turn, until a run has no call of that number any more.
+What comes together is more than a record takes at most: so the next one is taken on while a sync runs on the
+thread beside, and the faults come there, too.
 """
 
 import time
@@ -13,12 +15,13 @@ from engine.journal import disk as disks
 from engine.journal import runner, writer
 from engine.journal.disk import Disk
 from engine.journal.reader import Reader
-from tests.engine.journal.forked import HOWS, PARTIAL, RECORD_BYTES, SECONDS, Engine, Forked
+from tests.engine.journal.forked import HOWS, PARTIAL, RECORD_BYTES, SECONDS, Engine, Forked, Met
 from tests.engine.journal.made import commands, same
 
 SCRIPT = (1, 40, 3, 140, 2, 150, 30)  # commands that come together
 PAUSE = 3  # after that many batches, it is left alone until it has marked what is durable
-CALLS_MIN = 40
+RECORD_COMMANDS = 60
+CALLS_MIN = 60
 STEP = 3  # of the calls, when this is no soak; each way to fail has others
 
 
@@ -27,6 +30,7 @@ def small(monkeypatch):
     """A record may have no more commands than the script has at once, so that segments are small."""
     runner.warm()
     monkeypatch.setattr(writer, "RECORD_BYTES_MAX", RECORD_BYTES)
+    monkeypatch.setattr(runner, "RECORD_COMMANDS", RECORD_COMMANDS)
 
 
 def journaled(directory):
@@ -61,7 +65,7 @@ def keep(engine, journaler):
 
 
 def run(directory, number, how):
-    """One run with a fault at that call, and its successor's; whether there was such a call."""
+    """One run with a fault at that call, and its successor's; on which thread that was (Met)."""
     engine = Engine()
     first = Forked(directory, engine, 1, number, how)
     at = follow_script(engine, first) if first.meet() is not None else 0
@@ -76,7 +80,7 @@ def run(directory, number, how):
     whole, torn = journaled(directory)
     assert same(whole, 1, sum(SCRIPT)) and torn == ""
     engine.close()
-    return first.met_at >= 0
+    return first.met
 
 
 def check_end(journaler, code, how, said):
@@ -96,10 +100,13 @@ def check_end(journaler, code, how, said):
 @pytest.mark.parametrize("how", HOWS)
 def test_at_every_system_call(tmp_path, how, pytestconfig):
     step = 1 if how in PARTIAL or pytestconfig.getoption("--soak") else STEP
-    number = HOWS.index(how) % step
-    while run(tmp_path / str(number), number, how):
+    number, met = HOWS.index(how) % step, []
+    while not met or met[-1] is not Met.NOWHERE:
+        met.append(run(tmp_path / str(number), number, how))
         number += step
     assert number >= (CALLS_MIN if how not in PARTIAL else len(SCRIPT))
+    assert how in PARTIAL or Met.BESIDE in met, "no fault came while the next record was taken on"
+    print(f"{how}: {len(met) - 1} calls, {met.count(Met.BESIDE)} of them beside")
 
 
 def stubborn(self, fd):
