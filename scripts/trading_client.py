@@ -141,6 +141,8 @@ async def connect(url: str, hear: Hear = lambda channel, data: None) -> AsyncIte
         )
     except WSError as failure:
         raise Lost(f"no WebSocket at {socket}: {failure}") from failure
+    if client is None:
+        raise Lost(f"the WebSocket at {socket} was closed as it opened")
     assert isinstance(client, TradingClient)
     try:
         yield client
