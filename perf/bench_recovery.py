@@ -100,6 +100,7 @@ def replica() -> tuple[ratio.Work, ratio.Work]:
         running.begin()
         while running.turn(int(perf_counter() * 1e9)):
             pass
+        running.archive.commit()  # what waits for more to be written with it, too
         running.archive.close()
         return running.copy.sequence // BLOCK  # the last block is not whole
 
