@@ -23,7 +23,8 @@ from shm.constants import FUNDING_PLACES, PERP_DECIMALS, PLACES, USD_PLACES
 ROWS = 50_000  # written at once
 Shown = Callable[[int, int], None]  # rows that were written, and all there are
 NO_MARKET = "-1"  # as SQL
-DIGITS = 30  # of a decimal column, PLACES of them behind the point: more than any amount needs
+DIGITS = 32  # of a decimal column, FUNDING_PLACES of them behind the point: more than any amount needs
+assert FUNDING_PLACES >= max(PLACES, USD_PLACES, PERP_DECIMALS), "of all, rates are the finest"
 
 
 class Unusable(Exception):
@@ -143,7 +144,7 @@ class Csv:
 
 
 class Parquet:
-    """Integers of 64 bits, texts, and decimals with PLACES places. Raises Unusable without pyarrow."""
+    """Integers of 64 bits, texts, and decimals of FUNDING_PLACES. Raises Unusable without pyarrow."""
 
     def __init__(self, directory: Path, name: str, columns: list[Column]):
         try:
@@ -157,7 +158,7 @@ class Parquet:
         types = {
             "integer": pyarrow.int64(),
             "text": pyarrow.string(),
-            "decimal": pyarrow.decimal128(DIGITS, PLACES),
+            "decimal": pyarrow.decimal128(DIGITS, FUNDING_PLACES),
         }
         self._schema = pyarrow.schema([(column.name, types[READ[column.how][0]]) for column in columns])
         self._arrow = pyarrow

@@ -12,7 +12,7 @@ import pytest
 from scripts import cli, export
 from shm import archived
 from shm.codes import INTERVALS_MS, Command
-from shm.constants import PERP_DECIMALS, PLACES, USD_PLACES
+from shm.constants import FUNDING_PLACES, PERP_DECIMALS, PLACES, USD_PLACES
 from tests.engine.replica.stream import Pieces, rows, stream
 from tests.engine.replica.test_runner import ended, follow, runner
 
@@ -91,7 +91,8 @@ def test_the_tables_of_an_archive_are_all_exported():
 
 
 def test_parquet_holds_the_same(data, tables, tmp_path):
-    parquet = pytest.importorskip("pyarrow.parquet", reason="requirements-parquet.lock is not installed")
+    from pyarrow import parquet  # large, and for this alone
+
     assert cli.run(["export", str(data), "--parquet", str(tmp_path)]) == 0
     for name, told in tables.items():
         found = parquet.read_table(tmp_path / f"{name}.parquet").to_pylist()
@@ -104,6 +105,16 @@ def test_parquet_holds_the_same(data, tables, tmp_path):
                     else text[column] == str(value or "")
                 )
                 assert same or text[column] == str(value), (name, column)
+
+
+def test_parquet_has_room_for_the_finest_of_rates(tmp_path):
+    from pyarrow import parquet
+
+    finest = Decimal(1).scaleb(-FUNDING_PLACES)
+    sink = export.Parquet(tmp_path, "rates", [export.Column("rate", "rate", "rate")])
+    sink.write([[finest], [-finest]])
+    sink.close()
+    assert parquet.read_table(tmp_path / "rates.parquet").to_pylist() == [{"rate": finest}, {"rate": -finest}]
 
 
 def test_who_has_no_pyarrow_is_told_what_to_do(data, tmp_path, monkeypatch, capsys):
