@@ -337,6 +337,7 @@ def decode(body: bytes, signed: bool = True) -> Envelope:
     if len(body) > BODY_BYTES_MAX:
         raise Refusal(errors.BAD_BODY.message)
     try:
+        body.decode()  # msgspec does not look at the keys that it ignores
         sent = _signed.decode(body) if signed else _unsigned.decode(body)
     except _NOT_JSON:
         raise Refusal(errors.BAD_BODY.message) from None

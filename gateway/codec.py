@@ -53,6 +53,7 @@ def decode_subscription(message: bytes, raw: bytes) -> schema.Subscription:
 
 def decode_info(body: bytes) -> schema.InfoRequest:
     try:
+        body.decode()  # msgspec does not look at the keys that it ignores
         return _info.decode(body)
     except _NOT_JSON:
         raise Refusal(errors.BAD_BODY.message) from None

@@ -105,7 +105,12 @@ def test_what_signs_is_what_is_asked_for_and_the_engine_decides(desk):
     assert told == []
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"\xff", b'{"action":{"type":"noop"}}', b"[" * 9999])
+NOT_TEXT = signed.body(NOOP)[:-1] + b',"\xff":1}'  # in a key that is ignored
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b"[]", b"\xff", b'{"action":{"type":"noop"}}', b"[" * 9999, NOT_TEXT]
+)
 def test_what_is_no_envelope_is_told_as_such(desk, body):
     assert desk.answered(body) is errors.BAD_BODY
     assert len(desk.engine.pop()) == 0

@@ -192,7 +192,7 @@ def test_what_the_logs_do_not_hold_is_empty_and_well_formed(ask):
     [
         b"", b"{}", b"[]", b"\xff", b"null", b'{"type":"nope"}', b'{"type":"l2Book"}', b'{"type":1}',
         b'{"type":"openOrders","user":"0x12"}', b'{"type":"orderStatus","user":"%s"}' % ALICE.encode(),
-        b'{"type":"l2Book","coin":"BTC","nSigFigs":9}', b"[" * 100_000,
+        b'{"type":"l2Book","coin":"BTC","nSigFigs":9}', b"[" * 100_000, b'{"type":"allMids","\xff":1}',
     ],
 )  # fmt: skip
 def test_what_is_no_request_is_refused(world, body):
