@@ -1,19 +1,19 @@
-"""What a process that the supervisor starts owes it: settings, a control socket, signals, lines of its log.
+"""What a process that the supervisor starts owes it: settings, a line to it, signals, lines of its log.
 
-Such a process ends when the supervisor says so, or is gone. What the terminal says is the supervisor's
-affair; a second SIGTERM does not wait.
+Such a process ends when the supervisor says so, or when it is gone and no other comes (shm/control.py). What
+the terminal says is the supervisor's affair; a second SIGTERM does not wait.
 """
 
 import os
 import signal
-import socket
-import sys
 import time
+from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from shm import region
+from shm import control
+from shm.control import Line
 
 Settings = TypeVar("Settings")
 
@@ -26,13 +26,14 @@ class Runner(Protocol):
     def run(self) -> None: ...
 
 
-def begin(arguments: dict[str, str], kind: type[Settings]) -> tuple[Settings, socket.socket]:
-    """Give the settings and the control socket that the command line names; pinned, if they name a core."""
+def begin(words: Sequence[str], kind: type[Settings]) -> tuple[Settings, Line]:
+    """Give the settings and the line that the command line names; pinned, if they name a core."""
+    arguments = dict(zip(words[::2], words[1::2], strict=True))
     settings = msgspec.json.decode(arguments["--settings"], type=kind)
     cpu = getattr(settings, "cpu", None)
     if cpu is not None:
         os.sched_setaffinity(0, {cpu})
-    return settings, socket.socket(fileno=int(arguments["--control-fd"]))
+    return settings, Line.of(arguments)
 
 
 def run(runner: Runner) -> None:
@@ -48,12 +49,12 @@ def run(runner: Runner) -> None:
     runner.run()
 
 
-def hear(control: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
-    """Take one message of the supervisor, and its descriptors; None: it is gone."""
-    try:
-        return region.receive(control)
-    except (ConnectionError, OSError):
-        return None
+def hear(line: Line) -> tuple[dict[str, Any], list[int]] | None:
+    """Take one message of the supervisor, and its descriptors; None: it is gone, and the line is lost."""
+    heard = line.receive()
+    if heard is None:
+        line.lose()
+    return heard
 
 
 def close(fds: list[int]) -> None:
@@ -65,5 +66,4 @@ def close(fds: list[int]) -> None:
 def log(process: str, event: str, facts: dict[str, Any]) -> None:
     """One JSON line on stderr, which is the supervisor's to keep."""
     line = {"event": event, "time_ms": time.time_ns() // 1_000_000, "process": process, **facts}
-    sys.stderr.buffer.write(msgspec.json.encode(line) + b"\n")
-    sys.stderr.flush()
+    control.say(msgspec.json.encode(line))

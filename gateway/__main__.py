@@ -1,8 +1,8 @@
-"""`python -m gateway`: one gateway process, started by the supervisor."""
+"""`python -m gateway --control-fd N --settings JSON`: started by the supervisor, not by hand."""
 
 import sys
 
-from gateway.server import main
+from gateway import server
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(server.main(sys.argv[1:]))

@@ -91,6 +91,10 @@ class Door:
         return len(self._sent)
 
     @property
+    def is_closed(self) -> bool:
+        return self.region.fd < 0
+
+    @property
     def has_news(self) -> bool:
         """Whether there are acks that were not taken."""
         return bool(spsc.has_items(self._arrays["ack_ring"]))

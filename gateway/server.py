@@ -5,13 +5,13 @@
 Over the control socket (SOCK_SEQPACKET, shm.region.send) it says `gateway` with its stats region (which holds
 its bell) and an eventfd, then `ready` with its port. It is told `world` with a descriptor, `meta`,
 `engine_lost`, `drain`. With the world of an exchange come its engine's stats (which hold its bell) and
-eventfd, and the answer is `door` with a descriptor. The end of that socket is the end of the process.
-SIGTERM drains; a second one ends it at once.
+eventfd, and the answer is `door` with a descriptor. A supervisor that has taken over from one that was killed
+is told the same, and tells the same: a world that is served already changes nothing, and is answered with the
+door that there is. SIGTERM drains; a second one ends it at once.
 
 The only module that reads clocks. A fault of ours ends the process: whoever started it starts it again.
 """
 
-import argparse
 import asyncio
 import dataclasses
 import gc
@@ -19,10 +19,9 @@ import json
 import os
 import signal
 import socket
-import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -40,7 +39,7 @@ from gateway.http import Limits
 from gateway.info import Info
 from gateway.session import SessionLimits
 from gateway.world import World
-from shm import broadcast, layout, region, rows, seqlock, spsc, stats, wait
+from shm import broadcast, control, layout, region, rows, seqlock, spsc, stats, wait
 
 BACKLOG = 4096  # connections that the kernel holds for us
 DRAIN_SECONDS = 0.85
@@ -127,10 +126,11 @@ def listen(host: str, port: int) -> socket.socket:
 class Server:
     """One gateway from its first message to its last. Made inside the running loop."""
 
-    def __init__(self, control: socket.socket, settings: Settings):
+    def __init__(self, line: control.Line, settings: Settings):
         limits = limits_of(settings.limits)
         self._settings = settings
-        self._control = control
+        self._line = line
+        self._port = 0  # until it listens
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._feed = Feed(limits.feed)
@@ -145,23 +145,22 @@ class Server:
         self._stats = stats.Stats(COUNTERS, HISTOGRAMS, name=f"gateway {settings.index}")
         self._bell_fd = wait.new_eventfd()
         self._engine: tuple[region.Region, int] | None = None  # an exchange's: its stats, its eventfd
+        self._door: door.Door | None = None
         self._ticked_ns = 0
         self._turns = False  # a turn is scheduled
         self._spins = self._guarded(self._spin)
 
     async def run(self) -> None:
         """Serve until told to end. Raises what ended it, if it was a fault."""
-        self._control.setblocking(False)
-        self._loop.add_reader(self._control.fileno(), self._guarded(self._hear))
+        self._line.setblocking(False)
+        self._listen_to_line()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._told_to_end)
-        region.send(
-            self._control, {"kind": "gateway", "pid": os.getpid()}, [self._stats.region.fd, self._bell_fd]
-        )
+        self._introduce()
         listener = listen(self._settings.host, self._settings.port)
-        port = listener.getsockname()[1]
         self._front.serve(listener)
-        region.send(self._control, {"kind": "ready", "port": port})
+        self._port = listener.getsockname()[1]
+        self._tell_port()
         if self._settings.wait == "spin":
             self._spins()
         else:
@@ -171,7 +170,7 @@ class Server:
         try:
             await self._ended
         finally:
-            self._loop.remove_reader(self._control.fileno())
+            self._loop.remove_reader(self._line.fileno())
             self._loop.remove_reader(self._bell_fd)
             if self._ended.exception() is None:
                 await self._answer_the_last()
@@ -181,16 +180,36 @@ class Server:
 
     # how it is told
 
+    def _listen_to_line(self) -> None:
+        self._loop.add_reader(self._line.fileno(), self._guarded(self._hear))
+
+    def _introduce(self) -> None:
+        """Tell a supervisor who this is: at the start, and whenever another one has taken over."""
+        self._line.send({"kind": "gateway", "pid": os.getpid()}, [self._stats.region.fd, self._bell_fd])
+        if self._port:
+            self._tell_port()
+
+    def _tell_port(self) -> None:
+        self._line.send({"kind": "ready", "port": self._port})
+
     def _hear(self) -> None:
         while not self._ended.done():
             try:
-                message, fds = region.receive(self._control)
+                heard = self._line.receive()
             except BlockingIOError:
                 return
-            except ConnectionError:
-                self._end()
+            if heard is None:
+                self._loop.remove_reader(self._line.fileno())
+                self._line.lose()
+                self._look_for_supervisor()
                 return
-            self._obey(message, fds)
+            self._obey(*heard)
+
+    def _look_for_supervisor(self) -> None:
+        if not self._line.tend(self._introduce):
+            self._end()
+        elif not self._line.is_lost:
+            self._listen_to_line()
 
     def _obey(self, message: dict[str, Any], fds: list[int]) -> None:
         kind = message.get("kind")
@@ -208,6 +227,9 @@ class Server:
     def _adopt(self, fds: list[int], epoch: int | None) -> None:
         """Take over a world, and the way to its engine if it is an exchange's. What is left in `fds` is not
         ours."""
+        if self._info.world is not None and self._info.world.epoch == epoch:
+            self._show_door()
+            return
         try:
             if len(fds) != (1 if self._exchange is None else 3):
                 raise region.Refused(f"{len(fds)} descriptors in mode {self._settings.mode}")
@@ -231,10 +253,16 @@ class Server:
         old, self._engine = self._engine, (engine, bell_fd)
         opened = door.Door(world.epoch, world.arrays["status"], engine.arrays["bell"], bell_fd)
         self._application.adopt(world, opened)
-        region.send(self._control, {"kind": "door", "epoch": world.epoch}, [opened.region.fd])
+        self._door = opened
+        self._show_door()
         if old is not None:
             old[0].close()
             os.close(old[1])
+
+    def _show_door(self) -> None:
+        """Have the engine let in the door that was made for it. One that it has it knows again."""
+        if self._door is not None and not self._door.is_closed:
+            self._line.send({"kind": "door", "epoch": self._door.region.epoch}, [self._door.region.fd])
 
     def _learn(self, message: dict[str, Any]) -> None:
         """What the node says of its markets: in the message, or in a file that it names."""
@@ -283,6 +311,8 @@ class Server:
         """The safety net under the bell, and what happens by the clock."""
         if self._ended.done():
             return
+        if self._line.is_lost:
+            self._look_for_supervisor()
         now_ns = time.monotonic_ns()
         if now_ns - self._ticked_ns >= TICK_NS:
             self._ticked_ns = now_ns
@@ -339,7 +369,7 @@ class Server:
 
 def log(event: str, **facts: Any) -> None:
     """One line of JSON for whoever started us."""
-    print(json.dumps({"event": event, **facts}), file=sys.stderr, flush=True)
+    control.say(json.dumps({"event": event, **facts}).encode())
 
 
 def log_fault(fault: Exception) -> None:
@@ -347,27 +377,24 @@ def log_fault(fault: Exception) -> None:
     log("fault", what=repr(fault), where=traceback.format_exception(fault)[-3:])
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m gateway")
-    parser.add_argument("--control-fd", type=int, required=True)
-    parser.add_argument("--settings", required=True, help="JSON")
-    given = parser.parse_args(arguments)
-    settings = msgspec.json.decode(given.settings, type=Settings)
+def main(words: Sequence[str]) -> int:
+    arguments = dict(zip(words[::2], words[1::2], strict=True))
+    settings = msgspec.json.decode(arguments["--settings"], type=Settings)
     if settings.cpu is not None:
         os.sched_setaffinity(0, {settings.cpu})
     for module in WARM:
         module.warm()
     gc.collect()
     gc.freeze()  # what is here now stays: it need not be looked at again
-    control = socket.socket(fileno=given.control_fd)
+    line = control.Line.of(arguments)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            runner.run(_serve(control, settings))
+            runner.run(_serve(line, settings))
         except Exception as fault:
             log_fault(fault)
             return EXIT_FAULT
     return 0
 
 
-async def _serve(control: socket.socket, settings: Settings) -> None:
-    await Server(control, settings).run()
+async def _serve(line: control.Line, settings: Settings) -> None:
+    await Server(line, settings).run()

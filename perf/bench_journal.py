@@ -38,6 +38,7 @@ from scripts import trading_client
 from scripts.trading_client import TradingClient
 from scripts.wallet import Wallet
 from shm import stats, wait
+from shm.control import Line
 from shm.layout import COMMAND
 from tests.e2e.instance import Exchange
 
@@ -68,7 +69,7 @@ class Keeping:
         self._control, self.disk = control, Noting()
         self._engine = durable.Journal(1, 0)
         self._page, self._bell = stats.Stats(), wait.new_eventfd()
-        self._journaler = Journaler(Settings(1, str(directory)), theirs, self.disk)
+        self._journaler = Journaler(Settings(1, str(directory)), Line(theirs), self.disk)
         self._journaler._open(None)
         fds = [os.dup(fd) for fd in (self._engine.region.fd, self._page.region.fd, self._bell)]
         self._journaler.source = Source(fds, 1)

@@ -30,6 +30,7 @@ from perf import apply_commands as streams
 from perf import ratio
 from perf.apply_commands import BLOCK, Stream
 from shm.codes import Command
+from shm.control import Line
 
 MILLION, RESTING = 1_000_000, 10_000
 RECORD = 512  # commands made durable at once
@@ -96,7 +97,7 @@ def replica() -> tuple[ratio.Work, ratio.Work]:
             journal="", snapshots=str(folder / "snapshots"), archive=str(folder / "archive"),
             capacity=capacity, snapshot_seconds=1e9, snapshot_commands=1 << 40,
         )  # fmt: skip
-        running = Runner(settings, Journal(journal), socket.socketpair()[0])
+        running = Runner(settings, Journal(journal), Line(socket.socketpair()[0]))
         running.begin()
         while running.turn(int(perf_counter() * 1e9)):
             pass

@@ -1,11 +1,12 @@
-"""One process that the supervisor has started: its end is seen, its words are heard, and it never outlives
-its parent.
+"""One process of the supervisor's: its end is seen, and its words are heard.
 
-A child is executed, not forked: it shares no Python state with the supervisor. It gets nothing but its end
-of a control socket (SOCK_SEQPACKET, `--control-fd`), the descriptors it is given by name, and a pipe for
-what it prints. The kernel kills it when the supervisor dies (PR_SET_PDEATHSIG), and the end of the control
-socket tells it as well. It is waited for and signalled by pidfd: a number that the kernel reuses is never
-mistaken for it.
+A child is executed, not forked: it shares no Python state with the supervisor. It gets the lock of its place,
+its end of a control socket (SOCK_SEQPACKET, `--control-fd`), and a pipe for what it prints. It is waited for
+and signalled by pidfd: a number that the kernel reuses is never mistaken for it.
+
+Most outlive a supervisor that is killed (`Afterlife`), and are `adopted` by the next one, which is not their
+parent: how such a process ends it cannot know. A child without an afterlife is killed by the kernel when the
+supervisor dies (PR_SET_PDEATHSIG).
 """
 
 import asyncio
@@ -16,8 +17,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from scripts.orphans import Adopted
 from shm import region
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,53 +32,101 @@ _READ_BYTES = 1 << 16
 _LAUNCH = """
 import ctypes, os, sys
 PR_SET_PDEATHSIG, SIGKILL = 1, 9
-ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGKILL)
-if os.getppid() != int(sys.argv[1]):
+parent, dies_with_it, place, note, *program = sys.argv[1:]
+if int(dies_with_it):
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGKILL)
+if os.getppid() != int(parent):
     sys.exit("the supervisor has died")
-os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+with open("/proc/self/stat") as file:
+    start_time = file.read().rpartition(")")[2].split()[19]
+os.pwrite(int(place), f"{os.getpid()} {start_time} {note}".encode(), 0)
+os.execv(sys.executable, [sys.executable, *program])
 """
 
 _THREADS = ("MALLOC_ARENA_MAX", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-class Child:
-    """Start `python arguments...` inside the running loop.
+OnLine = Callable[[str], None]  # gets each line that the child prints
+# Gets each message of the control socket and the descriptors that came with it, which are its own from then
+# on. None: the child has no control socket.
+OnMessage = Callable[[dict[str, Any], list[int]], None] | None
 
-    on_message: gets each message of the control socket and the descriptors that came with it, which are the
-    caller's from then on. None: the child has no control socket. on_line: gets each line that the child
-    prints. inherited: descriptors of the parent that the child keeps open under the same numbers.
+
+class Afterlife(NamedTuple):
+    """What a process needs that outlives its supervisor (shm/control.py)."""
+
+    path: Path  # of the socket at which the next one will listen
+    alone_seconds: float  # how long to look for it
+
+
+def start(
+    arguments: Sequence[str],
+    on_line: OnLine,
+    on_message: OnMessage,
+    place: int,
+    note: str,
+    afterlife: Afterlife | None = None,
+) -> "Child":
+    """Run `python arguments...`. place: the lock that it inherits; note: what it adds to its name there."""
+    control = theirs = None
+    output, printed = os.pipe()
+    inherited = [place]
+    if on_message is not None:
+        control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        inherited.append(theirs.fileno())
+        arguments = [*arguments, "--control-fd", str(theirs.fileno())]
+    if afterlife is not None:
+        inherited.append(output)
+        os.set_blocking(printed, False)
+        path, seconds = afterlife
+        alone_ms = str(int(seconds * 1000))
+        words = ("--control-path", str(path), "--alone-ms", alone_ms, "--output-fd", str(output))
+        arguments = [*arguments, *words]
+    launched = [str(os.getpid()), str(int(afterlife is None)), str(place), note, *arguments]
+    try:
+        popen = _spawn(launched, printed, inherited)
+    except OSError:
+        os.close(output)
+        if control is not None:
+            control.close()
+        raise
+    finally:
+        os.close(printed)
+        if theirs is not None:
+            theirs.close()
+    return Child(popen.pid, os.pidfd_open(popen.pid), control, output, on_line, on_message, popen.wait)
+
+
+def adopt(found: Adopted, on_line: OnLine, on_message: OnMessage) -> "Child":
+    """Take over a process of a supervisor that was killed."""
+    pid, pidfd = found.orphan.pid, found.orphan.pidfd
+    return Child(pid, pidfd, found.control, found.output, on_line, on_message, None)
+
+
+class Child:
+    """wait: gives the exit code of a process that has ended; None: nobody here can know it.
+
+    The descriptors are the child's own from now on.
     """
 
     def __init__(
         self,
-        arguments: Sequence[str],
-        on_line: Callable[[str], None],
-        on_message: Callable[[dict[str, Any], list[int]], None] | None = None,
-        inherited: Sequence[int] = (),
+        pid: int,
+        pidfd: int,
+        control: socket.socket | None,
+        output: int,
+        on_line: OnLine,
+        on_message: OnMessage,
+        wait: Callable[[], int] | None,
     ):
         self._loop = asyncio.get_running_loop()
         self._on_line, self._on_message = on_line, on_message
         self._partial = b""
-        self._control: socket.socket | None = None
-        theirs = None
-        if on_message is not None:
-            self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            self._control.setblocking(False)
-            arguments, inherited = (
-                [*arguments, "--control-fd", str(theirs.fileno())],
-                [*inherited, theirs.fileno()],
-            )
-        self._output, output = os.pipe()
-        os.set_blocking(self._output, False)
-        try:
-            self._popen = _spawn(arguments, output, inherited)
-        finally:
-            os.close(output)
-            if theirs is not None:
-                theirs.close()
-        self.pid = self._popen.pid
-        self._pidfd = os.pidfd_open(self.pid)
-        self._ended: asyncio.Future[int] = self._loop.create_future()
+        self.pid, self._pidfd, self._control, self._output, self._wait = pid, pidfd, control, output, wait
+        os.set_blocking(output, False)
+        if control is not None:
+            control.setblocking(False)
+        self._ended: asyncio.Future[int | None] = self._loop.create_future()
         self._loop.add_reader(self._pidfd, self._on_end)
         self._loop.add_reader(self._output, self._read_output)
         if self._control is not None:
@@ -86,8 +136,8 @@ class Child:
     def is_alive(self) -> bool:
         return not self._ended.done()
 
-    async def ended(self) -> int:
-        """Wait for the end; give the exit code, or minus the signal that killed it."""
+    async def ended(self) -> int | None:
+        """Wait for the end; give the exit code, or minus the signal that killed it. None: it is not known."""
         return await asyncio.shield(self._ended)
 
     def send(self, message: dict[str, Any], fds: Sequence[int] = ()) -> bool:
@@ -143,7 +193,7 @@ class Child:
 
     def _on_end(self) -> None:
         self._loop.remove_reader(self._pidfd)
-        code = self._popen.wait()  # it has ended: this does not wait
+        code = self._wait() if self._wait is not None else None  # it has ended: this does not wait
         while self._control is not None and self._is_readable():
             self._receive()
         self._close_control()
@@ -171,12 +221,12 @@ class Child:
             self._control = None
 
 
-def _spawn(arguments: Sequence[str], output: int, inherited: Sequence[int]) -> subprocess.Popen[bytes]:
+def _spawn(launched: Sequence[str], output: int, inherited: Sequence[int]) -> subprocess.Popen[bytes]:
     """Start the interpreter in a session of its own, so that ^C on the terminal reaches the supervisor
     alone.
     """
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), *arguments],
+        [sys.executable, "-I", "-S", "-c", _LAUNCH, *launched],
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,

@@ -162,6 +162,12 @@ class Cores(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     wait: Literal["park", "spin"] = "park"  # spin: never sleep, on a whole core each
 
 
+class Supervision(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[supervision]: what becomes of the processes when something dies."""
+
+    orphan_seconds: Seconds = 60.0  # how long they serve on without a supervisor; then they end in order
+
+
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     data: str = DEFAULT_DATA
     follow: Follow = Follow()
@@ -169,6 +175,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     gateway: Gateway = Gateway()
     capacity: Capacity = Capacity()
     cores: Cores = Cores()
+    supervision: Supervision = Supervision()
 
 
 class EngineSettings(Struct, frozen=True, kw_only=True):
@@ -250,7 +257,7 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
         return msgspec.json.encode(self).decode()
 
 
-_SECTIONS = {"follow", "exchange", "gateway", "capacity", "cores"}
+_SECTIONS = {"follow", "exchange", "gateway", "capacity", "cores", "supervision"}
 
 
 def load(file: str | None, given: dict[str, Any]) -> Config:

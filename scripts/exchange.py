@@ -61,6 +61,7 @@ def plan(config: Config, mine: Instance, port: int, programs: Programs = OURS) -
         engine=engine,
         gateway=gateway,
         gateways=config.gateway.count,
+        orphan_seconds=config.supervision.orphan_seconds,
         simulation=simulation if config.exchange.simulation else None,
         simulation_name="traders (simulated)",
         simulation_is_client=True,

@@ -6,7 +6,8 @@ from scripts import config as configuration
 from scripts import instance, serve
 from scripts.config import Config
 from scripts.instance import Instance
-from scripts.supervisor import Arguments, Plan, Programs
+from scripts.roles import Arguments
+from scripts.supervisor import Plan, Programs
 
 OURS = Programs(engine=("-m", "engine.follow"), simulation=("-m", "scripts.simulated_node"))
 STREAMS = ("node_order_statuses", "node_raw_book_diffs", "node_fills")
@@ -42,6 +43,7 @@ def plan(config: Config, mine: Instance, port: int, programs: Programs = OURS) -
         engine=engine,
         gateway=gateway,
         gateways=config.gateway.count,
+        orphan_seconds=config.supervision.orphan_seconds,
         simulation=simulation,
         simulation_name="node (simulated)",
         source=f"following {'a simulated node' if simulation else node_data}",

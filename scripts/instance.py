@@ -1,18 +1,22 @@
 """One data directory belongs to one running instance: its lock, its epochs, and the port it serves.
 
-The lock is inherited on purpose by the children that write below the directory: when the supervisor is
-killed, the next one gets in only after the last of them is gone, and two engines never write one
-checkpoint.
+The lock is the supervisor's alone. Those that write below the directory have locks of their own
+(scripts/places.py), by which the next supervisor finds those that it takes over. Their gateways still listen
+then, so the port is written down: it is theirs if one of them lives.
 """
 
 import errno
 import fcntl
 import os
+import signal
 import socket
 import time
 from pathlib import Path
 
-WAIT_SECONDS = 1.0  # for the children of a killed supervisor to follow it
+from scripts.places import DIRECTORY, Orphan, Place, taken
+
+WAIT_SECONDS = 1.0  # for another one that is about to end
+DRAINED_SECONDS = 1.5  # for gateways that serve what is not wanted any more
 _LOOK_SECONDS = 0.02
 
 
@@ -37,6 +41,10 @@ class Instance:
         os.ftruncate(self.lock, 0)
         os.pwrite(self.lock, f"{os.getpid()}\n".encode(), 0)
         self.epoch_was_damaged = False
+
+    def place(self, name: str) -> Place:
+        """The place of the role of that name."""
+        return Place(self.directory(DIRECTORY) / name)
 
     def directory(self, name: str) -> Path:
         """Give the directory of that name below the data directory, made if it is not there."""
@@ -71,8 +79,49 @@ class Instance:
         self.epoch_was_damaged = True
         return int(time.time())  # no count of restarts has come so far
 
+    def hold(self, host: str, port: int) -> socket.socket:
+        """Hold the port as `reserve` does, or the one at which gateways of a killed supervisor serve.
+
+        Such gateways are ended if they serve elsewhere than they should: nobody is to connect to them.
+        """
+        gateways = [place for place in taken(self.data / DIRECTORY) if place.name.startswith("gateway")]
+        served_host, served_port = self._served()
+        if gateways and served_host == host and port in (0, served_port):
+            holder = _share(host, served_port)
+        else:
+            _dismiss(gateways)
+            holder = reserve(host, port)
+        (self.data / "port").write_text(f"{host} {holder.getsockname()[1]}\n")
+        return holder
+
+    def _served(self) -> tuple[str, int]:
+        try:
+            host, port = (self.data / "port").read_text().split()
+            return host, int(port)
+        except (OSError, ValueError):
+            return "", 0
+
     def close(self) -> None:
         os.close(self.lock)
+
+
+def _dismiss(places: list[Place]) -> None:
+    """Have these processes end, and wait for it."""
+    found = []
+    for place in places:
+        try:
+            if (holder := place.holder()) is not None:
+                found.append(Orphan(place, holder))
+        except ProcessLookupError:
+            pass
+    for orphan in found:
+        orphan.signal(signal.SIGTERM)
+    deadline = time.monotonic() + DRAINED_SECONDS
+    while any(orphan.is_alive for orphan in found) and time.monotonic() < deadline:
+        time.sleep(_LOOK_SECONDS)
+    for orphan in found:
+        orphan.signal(signal.SIGKILL)
+        orphan.close()
 
 
 def _take(lock: int, data: Path) -> None:
@@ -105,16 +154,26 @@ def reserve(host: str, port: int) -> socket.socket:
                 alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections do not count
                 alone.bind(address)
                 address = alone.getsockname()
-            holder = socket.socket(family)
-            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            holder.bind(address)
-            return holder
+            return _share(*address[:2])
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
             if time.monotonic() > deadline:
                 raise Busy(f"{host}:{port} is in use by another program; give --port") from None
         time.sleep(_LOOK_SECONDS)
+
+
+def _share(host: str, port: int) -> socket.socket:
+    """Hold a port that others of this user share already, or may share from now on."""
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    holder = socket.socket(family)
+    try:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holder.bind(address)
+    except OSError:
+        holder.close()
+        raise
+    return holder
 
 
 def free_port() -> int:

@@ -17,8 +17,8 @@ import asyncio
 import os
 import re
 import socket
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from shm import region, units
 from shm.codes import Trading
 from shm.constants import INTEREST_VALUE_MAX as VALUE_MAX
 from shm.constants import USD_PLACES
+from shm.control import short
 
 NAME = "operator.sock"  # below the data directory
 ANSWER_SECONDS = 10.0
@@ -132,8 +133,8 @@ def ask(path: Path, message: Message, seconds: float = ANSWER_SECONDS) -> Messag
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asking:
         asking.settimeout(seconds)
         try:
-            with _short(path) as short:
-                asking.connect(short)
+            with short(path) as name:
+                asking.connect(name)
         except OSError:
             raise Unheard(f"no exchange runs on {path.parent}: start `ringside up`, or give --data") from None
         try:
@@ -160,8 +161,8 @@ class Desk:
         path.unlink(missing_ok=True)  # the instance's lock says that nobody listens there
         before = os.umask(0o177)
         try:
-            with _short(path) as short:
-                self._listener.bind(short)
+            with short(path) as name:
+                self._listener.bind(name)
         finally:
             os.umask(before)
         self._listener.setblocking(False)
@@ -208,13 +209,3 @@ class Desk:
         self._asking.discard(one)
         self._loop.remove_reader(one)
         one.close()
-
-
-@contextmanager
-def _short(path: Path) -> Iterator[str]:
-    """Another name of `path`, that fits the 108 bytes of a socket's address wherever the directory lies."""
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{directory}/{path.name}"
-    finally:
-        os.close(directory)

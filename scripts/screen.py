@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from scripts import log
-from scripts.supervisor import Role, Supervisor
+from scripts.roles import Role
+from scripts.supervisor import Supervisor
 from shm import codes, constants, layout, region, stats, units
 
 REFRESH_SECONDS = 0.5

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from scripts import caches, instance, log, operator, screen
+from scripts import caches, log, operator, screen
 from scripts.config import Config
 from scripts.instance import Instance
 from scripts.supervisor import Plan, Supervisor
@@ -30,7 +30,7 @@ def run(config: Config, version: str, prepare: Prepare) -> int:
     caches.settle()
     mine = Instance(Path(config.data))
     try:
-        with instance.reserve(config.gateway.host, config.gateway.port) as holder:
+        with mine.hold(config.gateway.host, config.gateway.port) as holder:
             people = None if sys.stdout.isatty() and sys.stderr.isatty() else sys.stderr
             port = holder.getsockname()[1]
             plan = prepare(mine, port)

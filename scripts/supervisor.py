@@ -5,26 +5,27 @@ Every process that starts, and every one that hears of another's new start, gets
 socket; ARCHITECTURE.md lists the messages. What the processes of an exchange say to each other (a door, an
 answer to the operator) is passed on.
 
-It decides nothing about markets, and can be killed: its children then end with it, and its caller starts it
-again.
+It decides nothing about markets, and can be killed: the others go on without it. Its caller starts it again,
+and it takes them over as they are (scripts/orphans.py); each tells it then what it has told the one before,
+so that the same code hears the one and the other. Only a simulation ends with its supervisor.
 """
 
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-from scripts.child import Child
+from scripts import child, orphans
+from scripts.child import Afterlife, Child
 from scripts.instance import Instance
 from scripts.log import Log
+from scripts.places import DIRECTORY
+from scripts.roles import STEADY_SECONDS, Arguments, Backoff, Message, Role, mark_of
 from shm import region, stats
 
-PAUSE_FIRST_SECONDS = 0.1  # before a restart; doubled at each quick end
-PAUSE_MAX_SECONDS = 5.0
-STEADY_SECONDS = 10.0  # a process that lived so long did not end quickly
 QUICK_ENDS_TOLD = 3
 DRAIN_SECONDS = 1.2  # for gateways to finish what is in flight
 CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL}
@@ -40,8 +41,6 @@ EXIT_CORRUPT = 65  # of engine and journaler: no restart mends that
 CLOSE_SECONDS = 5.0  # for the journaler to sync what the engine has left; a slow disk may need some of it
 STOP_SECONDS = 0.8  # for the engine to write its checkpoint, and whatever the gateways have left over
 
-Message = dict[str, Any]
-Arguments = Callable[[], list[str]]
 Answer = Callable[[Message], None]
 
 
@@ -63,6 +62,7 @@ class Plan:
     engine: Callable[[int, int], list[str]]  # of an epoch, and of a command that may have ended the last one
     gateway: Callable[[int], list[str]]  # of an index
     gateways: int
+    orphan_seconds: float  # how long they all live on without a supervisor
     source: str  # where what is served comes from, for the screen
     journaler: Callable[[int], list[str]] | None = None  # of an epoch
     replica: Arguments | None = None
@@ -75,49 +75,6 @@ class Plan:
     doubt: str = ""  # what looks wrong
 
 
-class Backoff:
-    """How long to wait before the next start: longer after each quick end, and short again after a steady
-    life.
-    """
-
-    def __init__(self) -> None:
-        self.quick_ends = 0
-
-    def after(self, lived_seconds: float) -> float:
-        self.quick_ends = 0 if lived_seconds >= STEADY_SECONDS else self.quick_ends + 1
-        return min(PAUSE_MAX_SECONDS, PAUSE_FIRST_SECONDS * 2.0 ** min(max(self.quick_ends - 1, 0), 16))
-
-
-@dataclass
-class Role:
-    """A place that is always filled by some process, and what the present one has told of itself."""
-
-    name: str
-    arguments: Arguments  # of the next process
-    hear: Callable[["Role", Message, list[int]], None] | None = None
-    greet: Callable[["Role"], None] | None = None  # runs once the next process has started
-    mourn: Callable[["Role"], None] | None = None  # runs once it has ended
-    inherited: Sequence[int] = ()
-    child: Child | None = None
-    starts: int = 0
-    code: int = 0  # how the last process ended: its exit code, or minus the signal
-    fds: dict[str, list[int]] = field(default_factory=dict)  # by the kind of message they came with
-    is_ready: bool = False
-
-    def keep(self, kind: str, fds: list[int]) -> None:
-        """Hold `fds` in place of those of an earlier message of that kind."""
-        self.drop(kind)
-        self.fds[kind] = fds
-
-    def drop(self, kind: str) -> None:
-        for fd in self.fds.pop(kind, []):
-            os.close(fd)
-
-    def send(self, message: Message, fds: Sequence[int] = ()) -> None:
-        if self.child is not None:
-            self.child.send(message, fds)
-
-
 class Supervisor:
     """Runs one plan.
 
@@ -128,20 +85,19 @@ class Supervisor:
         self._plan, self._instance, self._log = plan, instance, log
         self.world_epoch = 0  # of the newest world that was announced
         self.halted = ""  # why the exchange is not started again
-        self._recorded = 0  # the journal's last sequence, as its keeper has announced it
+        self._recorded: Message = {}  # where the journal ends, as its keeper has announced it
         self._suspect, self._crashes = 0, 0  # the command at which the engine crashed, so many times in a row
         self.is_stopping = asyncio.Event()
         self._meta: tuple[Message, list[int]] | None = None
         self._asked: dict[int, Answer] = {}  # of the operator, and without an answer yet
-        self._asked_ever = 0
-        holders = [instance.lock]
+        self._asked_ever = time.time_ns()  # an engine may yet answer what an earlier supervisor has asked
         self.engine = Role(
             "engine",
             self._engine_arguments,
             self._hear_engine,
             self._greet_engine,
             self._mourn_engine,
-            holders,
+            mark_of(plan.engine(0, 0)),
         )
         self.journaler = (
             Role(
@@ -149,13 +105,15 @@ class Supervisor:
                 self._journaler_arguments,
                 self._hear_journaler,
                 mourn=self._mourn_journaler,
-                inherited=holders,
+                mark=mark_of(plan.journaler(0)),
             )
             if plan.journaler
             else None
         )
         self.replica = (
-            Role("replica", plan.replica, self._refuse, inherited=holders) if plan.replica else None
+            Role("replica", plan.replica, self._refuse, mark=mark_of(plan.replica()))
+            if plan.replica
+            else None
         )
         self.gateways = [
             Role(
@@ -164,12 +122,11 @@ class Supervisor:
                 self._hear_gateway,
                 self._greet_gateway,
                 self._mourn_gateway,
+                mark_of(plan.gateway(index)),
             )
             for index in range(plan.gateways)
         ]
-        self.simulation = (
-            Role(plan.simulation_name, plan.simulation, inherited=holders) if plan.simulation else None
-        )
+        self.simulation = Role(plan.simulation_name, plan.simulation) if plan.simulation else None
 
     @property
     def roles(self) -> list[Role]:
@@ -181,6 +138,7 @@ class Supervisor:
         left.
         """
         try:
+            await self._take_over()
             async with asyncio.TaskGroup() as group:
                 for role in self.roles:
                     group.create_task(self._fill(role), name=role.name)
@@ -198,6 +156,23 @@ class Supervisor:
         for role in self.roles:
             if role.child is not None:
                 role.child.signal(signal.SIGKILL)
+
+    async def _take_over(self) -> None:
+        """Fill roles with those whom a killed supervisor has left. Nobody is heard before all are here."""
+        wanted = {role.place: role.mark for role in self.roles if role.mark}
+        places, path = self._instance.directory(DIRECTORY), self._instance.data / orphans.NAME
+        by_place = {role.place: role for role in self.roles}
+        adopted = await orphans.take_over(places, path, wanted, self._log.write)
+        for found in adopted:
+            role = by_place[found.orphan.name]
+            role.starts, role.epoch = 1, found.orphan.epoch
+            role.child = child.adopt(found, *self._ears_of(role))
+            self._log.write(f"{role.name} adopted", pid=role.child.pid)
+        if self.journaler is not None and self.engine.child is None:
+            self.journaler.send({"kind": "engine_lost"})
+        for role in self.roles:
+            if role.child is not None and role.greet:
+                role.greet(role)
 
     # --- one role, over the lives of its processes ----------------------------------------------------------
 
@@ -219,27 +194,40 @@ class Supervisor:
     async def _live(self, role: Role) -> str:
         """Run one process from its start to its end; say how it ended."""
         try:
-            code = await self._start(role).ended()
+            code = await (role.child or self._start(role)).ended()
         except OSError as error:  # no process, no descriptor, no disk: the next try may find some
             return f"could not start: {error}"
         role.child, role.is_ready, role.code = None, False, code
         if role.mourn:
             role.mourn(role)
+        if code is None:
+            return "ended, and how is not known: an earlier supervisor had started it"
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
 
     def _start(self, role: Role) -> Child:
+        """Raises OSError, also while the one before it lives: no role is filled twice."""
         role.starts += 1
-
-        def hear(message: Message, fds: list[int]) -> None:
-            assert role.hear is not None
-            role.hear(role, message, fds)
-
-        on_line = partial(self._log.forward, role.name)
-        role.child = Child(role.arguments(), on_line, hear if role.hear else None, role.inherited)
+        afterlife = Afterlife(self._instance.data / orphans.NAME, self._plan.orphan_seconds)
+        place = self._instance.place(role.place).take()
+        try:
+            role.child = child.start(
+                role.arguments(),
+                *self._ears_of(role),
+                place,
+                f"{role.epoch} {role.mark or '-'}",
+                afterlife if role.mark else None,
+            )
+        finally:
+            os.close(place)
         self._log.write(f"{role.name} started", pid=role.child.pid)
         if role.greet:
             role.greet(role)
         return role.child
+
+    def _ears_of(self, role: Role) -> tuple[child.OnLine, child.OnMessage]:
+        """Who gets what its process prints, and what it says."""
+        on_line = partial(self._log.forward, role.name)
+        return on_line, partial(role.hear, role) if role.hear else None
 
     def _tell_end(self, role: Role, how: str, pause: float, quick_ends: int) -> None:
         is_again = quick_ends >= QUICK_ENDS_TOLD
@@ -292,11 +280,13 @@ class Supervisor:
             await asyncio.gather(*(child.ended() for child in children))
 
     def _engine_arguments(self) -> list[str]:
-        return self._plan.engine(self._instance.next_epoch(), self._suspect)
+        self.engine.epoch = self._instance.next_epoch()
+        return self._plan.engine(self.engine.epoch, self._suspect)
 
     def _journaler_arguments(self) -> list[str]:
-        assert self._plan.journaler is not None
-        return self._plan.journaler(self._instance.next_epoch())
+        assert self._plan.journaler is not None and self.journaler is not None
+        self.journaler.epoch = self._instance.next_epoch()
+        return self._plan.journaler(self.journaler.epoch)
 
     # --- what no restart mends ------------------------------------------------------------------------------
 
@@ -314,7 +304,7 @@ class Supervisor:
     def _note_crash(self, engine: Role) -> None:
         """Remember at which command the engine has crashed, if it was at one."""
         applying = self._applying(engine)
-        is_crash = engine.code > 0 or -engine.code in CRASHES
+        is_crash = engine.code is not None and (engine.code > 0 or -engine.code in CRASHES)
         if not is_crash or applying == 0:
             return
         self._crashes = self._crashes + 1 if applying == self._suspect else 1
@@ -393,9 +383,9 @@ class Supervisor:
 
     def _hear_journaler(self, journaler: Role, message: Message, fds: list[int]) -> None:
         match message:
-            case {"kind": "journal", "sequence": int(sequence)} if len(fds) == 2:
+            case {"kind": "journal", "sequence": int()} if len(fds) == 2:
                 journaler.keep("journal", fds)
-                journaler.is_ready, self._recorded = True, sequence
+                journaler.is_ready, self._recorded = True, message
                 self._introduce_keeper()
             case _:
                 self._refuse(journaler, message, fds)
@@ -444,9 +434,18 @@ class Supervisor:
             self.engine.send({"kind": "gateway", "index": self.gateways.index(gateway)}, fds)
 
     def _introduce_keeper(self) -> None:
-        """Tell the engine who keeps its commands, and where the journal ends."""
-        if self.journaler is not None and (fds := self.journaler.fds.get("journal")):
-            self.engine.send({"kind": "journal", "sequence": self._recorded}, fds)
+        """Tell the engine who keeps its commands, and where the journal ends.
+
+        Not while he holds the ring of another one: what is in there comes first. He lets go of it, and says
+        then where the journal ends.
+        """
+        if self.journaler is None or not (fds := self.journaler.fds.get("journal")):
+            return
+        if self._recorded.get("holds", self.engine.epoch) != self.engine.epoch:
+            self.journaler.drop("journal")
+            self.journaler.send({"kind": "engine_lost"})
+        else:
+            self.engine.send({"kind": "journal", "sequence": self._recorded["sequence"]}, fds)
 
     def _tell_world(self, gateway: Role) -> None:
         if fds := self.engine.fds.get("world"):

@@ -20,7 +20,7 @@ MAY_IMPORT = {  # besides itself and the standard library; nobody imports script
 }
 ORDER = {  # a module imports only what stands before it in its package; a new file takes its place
     "shm": "constants codes kernel bulk units layout atomics seqlock spsc broadcast wait index rows "
-    "account_rows archived region stats",
+    "account_rows archived region control stats",
     "engine": "process bells state book history publish apply image verify "
     "journal.record journal.disk journal.reader journal.writer journal.runner journal.__main__ "
     "exchange.records exchange.state exchange.arithmetic exchange.outcomes exchange.signers exchange.prices "

@@ -5,4 +5,4 @@ import sys
 from engine.exchange import runner
 
 if __name__ == "__main__":
-    sys.exit(runner.main(dict(zip(sys.argv[1::2], sys.argv[2::2], strict=True))))
+    sys.exit(runner.main(sys.argv[1:]))

@@ -9,6 +9,8 @@ Whole: the places of an action stand one after the other from 0 on, and nobody e
 decides at place 0 who acts, so that place is never missing.
 """
 
+import os
+
 import numpy as np
 
 from shm import constants as c
@@ -139,6 +141,11 @@ class Doors:
     @property
     def have_commands(self) -> bool:
         return any(door.has_commands for _, door in self._open.values())
+
+    def knows(self, index: int, fd: int) -> bool:
+        """Whether gateway `index` asks through the door behind `fd` already. It is to stay as it is then: its
+        number is in commands that were not answered yet."""
+        return index in self._open and os.path.sameopenfile(self._open[index][1].region.fd, fd)
 
     def open(self, index: int, door: Door) -> None:
         """Gateway `index` asks through this door from now on; one that it had is closed."""

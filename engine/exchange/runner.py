@@ -4,7 +4,8 @@ One loop. A block: take what gateways and the operator ask for, number and time 
 asks for more or the block is old enough; then end it. What it gave is shown as soon as its commands are safe
 (`durable`): first the world, then the acks, so that nobody knows of an order that cannot be looked up; then
 bells. With nothing to do it sleeps until a gateway rings, someone writes on the control socket, or a
-scheduled cancel is due. It ends when the supervisor is gone or says so, never because of its input.
+scheduled cancel is due. It ends when the supervisor says so, never because of its input. A supervisor that is
+gone is not missed: the next one is told the same as the first.
 
 With a journal it begins where that ends: when the journaler has announced itself, and all of the journal was
 applied (`recovery`). Then it gives the journaler its ring; a journaler that comes later gets the same one.
@@ -12,9 +13,8 @@ applied (`recovery`). Then it gives the journaler its ring; a journaler that com
 
 import os
 import select
-import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from engine.state import world_counts
 from shm import layout, region, stats, wait
 from shm.codes import Ack, Command, Feed, Refusal
 from shm.constants import IMPACT_USD, PRICE_BAND
+from shm.control import Line
 
 BATCH_COMMANDS = 512  # taken and applied at once, under one look at the clock
 BLOCK_COMMANDS_MAX = 1 << 13
@@ -80,7 +81,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Runner:
     """The exchange, its world, and everyone it talks to."""
 
-    def __init__(self, settings: Settings, control: socket.socket):
+    def __init__(self, settings: Settings, control: Line):
         self.settings, self.control = settings, control
         capacity = Capacity(**settings.capacity)
         shown = world.capacity_for(capacity, **settings.rings)
@@ -95,7 +96,7 @@ class Runner:
         self.kept: durable.Memory | durable.Journal = durable.Memory()
         self.held = durable.Held()
         self.bells = Bells()  # of gateways, and of who keeps the commands
-        self.ending = False
+        self.ending = self._is_shown = False
         self._recorded: int | None = None  # the last sequence of the journal, once it is known
         self.counts = dict.fromkeys(COUNTERS, 0)  # told at each heartbeat
         self._batch = np.zeros(BATCH_COMMANDS + 1, layout.COMMAND)  # and an END_BLOCK
@@ -104,12 +105,12 @@ class Runner:
 
     def run(self) -> None:
         """Serve until told to end."""
-        region.send(self.control, {"kind": "stats"}, [self.stats.region.fd, self.bell_fd])
+        self._introduce()
         waiter = select.poll()
         waiter.register(self.control, select.POLLIN)
         waiter.register(self.bell_fd, select.POLLIN)
         if self.settings.journal:
-            self._recover()
+            self._recover(waiter)
         else:
             self.core.heap["height"] = (self.settings.epoch - 1) * EPOCH_HEIGHTS
             _log("empty_exchange", {"kept_in": self.kept.name, "lost_with": "this process"})
@@ -119,10 +120,20 @@ class Runner:
             worked = self._turn()
             self._rest(waiter, worked)
 
-    def _recover(self) -> None:
+    def _introduce(self) -> None:
+        """Tell a supervisor what there is: at the start, and whenever another one has taken over."""
+        self.control.send({"kind": "stats"}, [self.stats.region.fd, self.bell_fd])
+        if self._is_shown:
+            self._announce()
+
+    def _announce(self) -> None:
+        made = {"kind": "world", "epoch": self.settings.epoch, "height": int(self.status[0]["height"])}
+        self.control.send(made, [self.region.fd])
+
+    def _recover(self, waiter: select.poll) -> None:
         """Become what the journal tells of, and hand its keeper the ring. Raises Corrupt, Diverged."""
         while self._recorded is None and not self.ending:
-            self._hear()
+            self._look(waiter, PARK_SECONDS)
         if self.ending:
             return
         began_ns, settings = time.monotonic_ns(), self.settings
@@ -146,8 +157,8 @@ class Runner:
             self._look(waiter, PARK_SECONDS)
         self.status["state"] = Feed.LIVE
         self.region.beat(time.monotonic_ns())
-        made = {"kind": "world", "epoch": self.settings.epoch, "height": int(self.status[0]["height"])}
-        region.send(self.control, made, [self.region.fd])
+        self._is_shown = True
+        self._announce()
 
     # --- one turn -------------------------------------------------------------------------------------------
 
@@ -285,12 +296,13 @@ class Runner:
                 self._hear()
             else:
                 wait.drain(self.bell_fd)
+        if not self.control.tend(self._introduce):
+            self.ending = True
 
     def _hear(self) -> None:
-        """Take one message of the supervisor; its end is ours."""
+        """Take one message of the supervisor."""
         heard = process.hear(self.control)
         if heard is None:
-            self.ending = True
             return
         message, fds = heard
         match message:
@@ -313,7 +325,7 @@ class Runner:
             self._operator.append((request, operating.asked(self.core, message)))
         except operating.Refused as refused:
             answer = {"kind": "operator", "id": request, "ok": False, "refusal": refused.code.name.lower()}
-            region.send(self.control, answer)
+            self.control.send(answer)
 
     def _meet(self, name: str, fds: list[int]) -> bool:
         """Someone has started: here is its bell, and the descriptor that wakes it."""
@@ -327,6 +339,9 @@ class Runner:
 
     def _open(self, index: int, fd: int) -> None:
         """A gateway has made a door for this engine; one for an earlier engine stays shut."""
+        if self.doors.knows(index, fd):
+            os.close(fd)
+            return
         try:
             self.doors.open(index, Door(fd, self.settings.epoch))
         except region.Refused as refused:
@@ -345,7 +360,7 @@ class Runner:
         """Hand the keeper what he needs: the ring of commands, and our bell."""
         _log("journal", {"sequence": self._recorded})
         fds = [self.kept.region.fd, self.stats.region.fd, self.bell_fd]
-        region.send(self.control, {"kind": "journal", "epoch": self.settings.epoch}, fds)
+        self.control.send({"kind": "journal", "epoch": self.settings.epoch}, fds)
 
     def _tell_applying(self, sequence: int) -> None:
         """Say which command comes next: if it ends this process, that is how others know."""
@@ -357,7 +372,7 @@ class Runner:
                 is_done = int(ack["outcome"]) == Ack.DONE
                 why = {} if is_done else {"refusal": Refusal(int(ack["code"])).name.lower()}
                 answer = {"kind": "operator", "id": int(ack["request"]), "ok": is_done, **why}
-                region.send(self.control, {**answer, "sequence": int(ack["sequence"])})
+                self.control.send({**answer, "sequence": int(ack["sequence"])})
 
 
 # --- the operator's commands --------------------------------------------------------------------------------
@@ -400,7 +415,7 @@ def _markets(core: State) -> np.ndarray:
 _log = partial(process.log, "engine")
 
 
-def main(arguments: dict[str, str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Run until the end; the exit code."""
     try:
         process.run(Runner(*process.begin(arguments, Settings)))

@@ -2,13 +2,13 @@
 
 One loop: poll the follower, ring the gateways' bells, beat the heart, and sleep until a log file changes,
 someone writes on the control socket, or a short time has passed. Checkpoints are copied between two blocks
-and written by a thread. It ends when the supervisor is gone or says so, never because of its input.
+and written by a thread. It ends when the supervisor says so, never because of its input.
 """
 
 import math
 import select
-import socket
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from engine.follow.watch import Watch
 from engine.state import Capacity, allocate, world_counts
 from shm import region, stats
 from shm.codes import Feed
+from shm.control import Line
 
 PARK_SECONDS = 0.020  # the longest sleep: files on some filesystems change without a word
 PACED_SECONDS = 0.002  # while a replay waits for a block's time
@@ -57,7 +58,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Runner:
     """The follower, its world, and everyone it talks to."""
 
-    def __init__(self, settings: Settings, control: socket.socket):
+    def __init__(self, settings: Settings, control: Line):
         self.settings, self.control = settings, control
         self.capacity = Capacity(**settings.capacity)
         self.world = region.create("ringside-world", world_counts(self.capacity), settings.epoch)
@@ -85,6 +86,7 @@ class Runner:
         self.bells = Bells()  # of gateways
         self.ending = self._announced = False
         self._meta: meta.Meta | None = None
+        self._described: Path | None = None  # the file of what was told of the markets
         self._pool = ThreadPoolExecutor(1, "checkpoint")
         self._writing: Future[None] | None = None
         self._beat_ns = self._renewed_ns = self._saved_ns = 0
@@ -92,7 +94,7 @@ class Runner:
 
     def run(self) -> None:
         """Serve until told to end."""
-        region.send(self.control, {"kind": "stats"}, [self.stats.region.fd])
+        self._introduce()
         self.follower.resume(self.checkpoints)
         self._saved_height = int(self.state.status[0]["height"])
         self._announce()
@@ -129,18 +131,32 @@ class Runner:
             self.watch.renew()
             described = self._meta.collect(self.state) if self._meta else None
             if described is not None:
-                region.send(self.control, {"kind": "meta", "path": str(described)})
+                self._described = described
+                self._describe()
         self._maybe_checkpoint(now_ns)
         return applied
 
+    def _introduce(self) -> None:
+        """Tell a supervisor what there is: at the start, and whenever another one has taken over."""
+        self.control.send({"kind": "stats"}, [self.stats.region.fd])
+        if self._announced:
+            self._tell_world()
+        self._describe()
+
+    def _describe(self) -> None:
+        if self._described is not None:
+            self.control.send({"kind": "meta", "path": str(self._described)})
+
+    def _tell_world(self) -> None:
+        height = int(self.state.status[0]["height"])
+        self.control.send({"kind": "world", "epoch": self.settings.epoch, "height": height}, [self.world.fd])
+
     def _announce(self) -> None:
         """Show the world once it holds a state: from empty tables a gateway would deny what there is."""
-        height = int(self.state.status[0]["height"])
-        if height > 0 and not self._announced:
+        if int(self.state.status[0]["height"]) > 0 and not self._announced:
             self._announced = True
             self.world.beat(time.monotonic_ns())
-            made = {"kind": "world", "epoch": self.settings.epoch, "height": height}
-            region.send(self.control, made, [self.world.fd])
+            self._tell_world()
 
     def _sleep(self, waiter: select.poll, seconds: float) -> None:
         if seconds and self.follower.paced:
@@ -150,12 +166,13 @@ class Runner:
                 self._hear()
             else:
                 self.watch.drain()
+        if not self.control.tend(self._introduce):
+            self.ending = True
 
     def _hear(self) -> None:
-        """Take one message of the supervisor; its end is ours."""
+        """Take one message of the supervisor."""
         heard = process.hear(self.control)
         if heard is None:
-            self.ending = True
             return
         message, fds = heard
         if message.get("kind") == "gateway" and len(fds) == 2:
@@ -212,7 +229,7 @@ def _source(settings: Settings, data: Path) -> Source:
 _log = partial(process.log, "engine")
 
 
-def main(arguments: dict[str, str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Run until the end; the exit code."""
     process.run(Runner(*process.begin(arguments, Settings)))
     return 0

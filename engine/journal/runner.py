@@ -15,8 +15,8 @@ were made before, and it looks for room once a second.
 import errno
 import os
 import select
-import socket
 import time
+from collections.abc import Sequence
 from concurrent import futures
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from engine.journal.writer import Writer
 from shm import constants as c
 from shm import layout, region, spsc, stats, wait
 from shm.atomics import store_release
+from shm.control import Line
 from shm.kernel import entry
 
 EXIT_FAILED, EXIT_CORRUPT = 74, 65
@@ -102,7 +103,7 @@ class Source:
 class Journaler:
     """One journal, and whoever writes to it."""
 
-    def __init__(self, settings: Settings, control: socket.socket, disk: Disk | None = None):
+    def __init__(self, settings: Settings, control: Line, disk: Disk | None = None):
         self.control = control
         self.stats = stats.Stats(COUNTERS, HISTOGRAMS, settings.epoch, "journaler-stats")
         self.bell_fd = wait.new_eventfd()
@@ -147,9 +148,19 @@ class Journaler:
         self._announce()
 
     def _announce(self) -> None:
-        """All that there is in the journal is durable, and an engine may begin with it."""
+        """All that there is in the journal is durable, and an engine may begin with it.
+
+        While the ring of one is held (`holds`: its epoch) more may come from there: only that one may go on.
+        """
         made = {"kind": "journal", "sequence": self._writer.durable}
-        region.send(self.control, made, [self.stats.region.fd, self.bell_fd])
+        if self.source is not None:
+            made["holds"] = self.source.region.epoch
+        self.control.send(made, [self.stats.region.fd, self.bell_fd])
+
+    def _introduce(self) -> None:
+        """Tell another supervisor the same as the first."""
+        if self._writer is not None:
+            self._announce()
 
     # --- one turn -------------------------------------------------------------------------------------------
 
@@ -254,12 +265,13 @@ class Journaler:
                 self._hear()
             else:
                 wait.drain(self.bell_fd)
+        if not self.control.tend(self._introduce):
+            self.ending = True
 
     def _hear(self) -> None:
-        """Take one message of the supervisor; its end is ours."""
+        """Take one message of the supervisor."""
         heard = process.hear(self.control)
         if heard is None:
-            self.ending = True
             return
         message, fds = heard
         match message:
@@ -273,7 +285,13 @@ class Journaler:
                 process.close(fds)
 
     def _attach(self, fds: list[int], epoch: int) -> None:
-        """An engine hands over its ring. Raises Corrupt: it is not the one that this journal goes on with."""
+        """An engine hands over its ring, or, at the word of another supervisor, the one that is held already.
+
+        Raises Corrupt: it is not the one that this journal goes on with.
+        """
+        if self.source is not None and self.source.region.epoch == epoch:
+            process.close(fds)
+            return
         self._drain()
         self._forget_source()
         try:
@@ -329,7 +347,7 @@ def tell(durable, keeper, sequence, is_full):
 log = partial(process.log, "journaler")
 
 
-def main(arguments: dict[str, str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Run until the end; the exit code."""
     try:
         process.run(Journaler(*process.begin(arguments, Settings)))

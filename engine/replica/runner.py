@@ -8,9 +8,9 @@ what there is stays. Whatever ends this process, the next one goes on where the 
 
 import os
 import select
-import socket
 import sqlite3
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from engine.journal.reader import Corrupt
 from engine.replica.archive import Archive
 from engine.replica.copy import Copy, Diverged, blocks
 from engine.replica.source import Journal, Source
+from shm.control import Line
 from shm.layout import COMMAND, WORD
 
 PARK_SECONDS = 0.020
@@ -47,9 +48,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Runner:
-    """The copy, its archive and its snapshots. `control`: the end of it is ours."""
+    """The copy, its archive and its snapshots."""
 
-    def __init__(self, settings: Settings, source: Source, control: socket.socket):
+    def __init__(self, settings: Settings, source: Source, control: Line):
         self._settings, self._source, self._control = settings, source, control
         self._snapshots, self._file = Path(settings.snapshots), Path(settings.archive)
         self.copy = Copy(Capacity(**settings.capacity), settings.rings)
@@ -68,6 +69,8 @@ class Runner:
             worked = not self.halted and self.turn(time.monotonic_ns())
             if waiter.poll(0 if worked else PARK_SECONDS * 1000):
                 self._hear()
+            if not self._control.tend(_say_nothing):
+                self.ending = True
         self.archive.close()
 
     def begin(self) -> None:
@@ -146,12 +149,14 @@ class Runner:
         _log("snapshot", {"file": path.name, "bytes": path.stat().st_size, "sequence": self.copy.sequence})
 
     def _hear(self) -> None:
-        """The supervisor has nothing to say but that it is over."""
+        """The supervisor has nothing to say but, by its end, that it is gone."""
         heard = process.hear(self._control)
-        if heard is None:
-            self.ending = True
-        else:
+        if heard is not None:
             process.close(heard[1])
+
+
+def _say_nothing() -> None:
+    """A supervisor need not know more of a replica than that it is there."""
 
 
 def _opened(path: Path) -> Archive:
@@ -178,7 +183,7 @@ def _anew(path: Path, why: str) -> Archive:
 _log = partial(process.log, "replica")
 
 
-def main(arguments: dict[str, str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Run until the end; the exit code."""
     settings, control = process.begin(arguments, Settings)
     os.nice(NICE)

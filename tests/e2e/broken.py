@@ -1,4 +1,4 @@
-"""Processes of an exchange that recover wrongly: what a kill test must notice.
+"""Processes of an exchange that recover wrongly, or are taken over wrongly: what a kill test must notice.
 
     monkeypatch.setenv("PYTHONPATH", broken.path(folder, name))    # of every process that is started
 
@@ -64,6 +64,32 @@ Runner._begin = _again
     ),
 }
 
+ORPHANS = {
+    "an engine takes again what it has taken": Way(
+        "engine.exchange.doors",
+        """
+_known = Doors.knows
+
+def _again(self, index, fd):
+    known = _known(self, index, fd)
+    if known:
+        ring = self._open[index][1].command_ring
+        ring["head"] -= min(int(ring["head"][0]), 8)
+    return known
+
+Doors.knows = _again
+""",
+        "orders that are accepted|nobody was disconnected|executed twice",
+    ),
+    "an engine forgets a door that it is shown again": Way(
+        "engine.exchange.doors",
+        """
+Doors.knows = lambda self, index, fd: self._open.pop(index, None) is not None
+""",
+        "orders that are accepted",
+    ),
+}
+
 _HOOK = """
 import importlib.abc, importlib.util, sys
 
@@ -88,6 +114,6 @@ def path(folder: Path, name: str) -> str:
     """What PYTHONPATH must be."""
     hooks = folder / "hooks"
     hooks.mkdir()
-    way = WAYS[name]
+    way = (WAYS | ORPHANS)[name]
     (hooks / "sitecustomize.py").write_text(_HOOK.format(module=way.module, lines=way.lines))
     return os.pathsep.join([str(hooks), *filter(None, [os.environ.get("PYTHONPATH")])])

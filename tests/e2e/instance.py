@@ -18,13 +18,14 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
 import psutil
 import pytest
 
-from scripts import instance, operator
+from scripts import instance, operator, places
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 240  # kernels may have to be compiled first
@@ -64,10 +65,8 @@ class Instance:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.kill()  # its children end with it
-            self._process.wait()
-        until(lambda: not self.left_behind(), "the end of all processes of the instance")
+        if self._process is not None:
+            self.kill_all()
 
     def command(self) -> list[str]:
         """What `ringside` is told to do. Another kind of instance says something else here."""
@@ -118,12 +117,12 @@ class Instance:
         return self._process
 
     def pids(self) -> dict[str, int]:
-        """Processes that live now: `engine`, `gateway 0`, ... -> process number."""
+        """Processes that live now: `engine`, `gateway 0`, ... -> process number; whoever has started them."""
         found = {}
-        for child in _children(self.supervisor.pid):
-            role = _role(child)
-            if role is not None:
-                found[role] = child.pid
+        for place in (self.data / places.DIRECTORY).glob("*"):
+            holder = places.Place(place).holder()
+            if holder is not None and lives(holder.pid) and (role := _role(holder.pid)):
+                found[role] = holder.pid
         return found
 
     def pid(self, role: str) -> int:
@@ -138,9 +137,17 @@ class Instance:
         return pid
 
     def kill_supervisor(self) -> None:
-        """SIGKILL the supervisor alone; its children are the kernel's to end."""
+        """SIGKILL the supervisor alone: the others go on."""
         self.supervisor.kill()
         self.supervisor.wait()
+
+    def kill_all(self) -> None:
+        """SIGKILL the supervisor and all the others, as the end of a machine does."""
+        self.kill_supervisor()
+        for process in self.left_behind():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        until(lambda: not self.left_behind(), "the end of all processes of the instance")
 
     def left_behind(self) -> list[psutil.Process]:
         """Processes of this data directory, whoever is their parent."""
@@ -216,16 +223,14 @@ def lives(pid: int) -> bool:
         return False
 
 
-def _children(pid: int) -> list[psutil.Process]:
+def _role(pid: int) -> str | None:
+    """What a process is there for, once it has become that."""
     try:
-        return list(psutil.Process(pid).children())
+        words = _words(psutil.Process(pid))
     except psutil.NoSuchProcess:
-        return []
-
-
-def _role(process: psutil.Process) -> str | None:
-    """What a child of the supervisor is there for."""
-    words = _words(process)
+        return None
+    if "-c" in words:
+        return None
     if "engine.follow" in words or "engine.exchange" in words:
         return "engine"
     if "gateway" in words:

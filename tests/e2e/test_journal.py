@@ -56,12 +56,14 @@ class Trader:
 
     def __init__(self, exchange, random):
         self.wallet, self.random, self.said = Wallet.new(), random, {}
+        self.connections = 0
         exchange.deposit(self.wallet.address, "10000000")
 
     async def trade(self, exchange, stop):
         while not stop.is_set():
             with suppress(Lost, Refused, OSError):
                 async with trading_client.connect(exchange.url) as client:
+                    self.connections += 1
                     await client.login(self.wallet, time.time_ns() // 10**6)
                     while not stop.is_set():
                         await self._place(client)
@@ -100,6 +102,11 @@ class Traders:
     @property
     def accepted(self):
         return sum(isinstance(said, int) for trader in self.all for said in [*trader.said.values()])
+
+    @property
+    def connections(self):
+        """How often they have connected: again after each action that was lost."""
+        return sum(trader.connections for trader in self.all)
 
     def end(self):
         self._stop.set()
@@ -206,7 +213,7 @@ def test_who_recovers_wrongly_is_caught(tmp_path, monkeypatch, name):
     with Exchange(tmp_path) as exchange, held(exchange.data / "journal"):
         traders = Traders(exchange, seed=5)
         exchange.wait(lambda: traders.accepted > 50, "orders that are accepted")
-        exchange.kill_supervisor()  # and with it everybody
+        exchange.kill_all()
         exchange.start()
         exchange.wait_until_serving()
         before = traders.accepted

@@ -35,10 +35,13 @@ def compiled():
 class Gateway:
     """A process, and the supervisor's end of its control socket."""
 
-    def __init__(self, **settings):
+    def __init__(self, path=None, **settings):
+        """path: where it is to look for another supervisor."""
         self.control, child = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.control.settimeout(SECONDS)
         arguments = ["--control-fd", str(child.fileno()), "--settings", json.dumps({"port": 0, **settings})]
+        if path is not None:
+            arguments += ["--control-path", str(path), "--alone-ms", "60000"]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "gateway", *arguments], pass_fds=[child.fileno()], cwd=ROOT
         )
@@ -99,8 +102,8 @@ def a_world(epoch=1, height=0):
 
 
 @contextlib.contextmanager
-def running(**settings):
-    gateway = Gateway(**settings)
+def running(path=None, **settings):
+    gateway = Gateway(path, **settings)
     try:
         yield gateway
     finally:

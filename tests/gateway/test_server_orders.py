@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import threading
 import time
 
@@ -17,6 +18,7 @@ from gateway import errors, server
 from shm import layout, region, stats, wait
 from shm.codes import Ack as Outcome
 from shm.codes import Ask, Command, Mode
+from shm.control import HELLO
 from tests.gateway import engine as tests_engine
 from tests.gateway import signed
 from tests.gateway.test_server import SECONDS, a_world, beating, receive, running
@@ -187,6 +189,33 @@ def test_a_lost_engine_a_new_door_and_the_end():
                 receive(client, "never")
         assert json.loads(told[0][1]) == DEFAULT
         assert gateway.process.wait(SECONDS) == 0
+
+
+def test_another_supervisor_is_told_the_same_and_what_is_under_way_is_answered(tmp_path):
+    with running(tmp_path / "control.sock", mode="exchange") as gateway:
+        engine = Engine(gateway)
+        with beating(engine.world), gateway.connect() as client:
+            post(client, envelope(NOOP), id=1)
+            commands = engine.wait_for()
+            gateway.control.close()
+            post(client, envelope(NOOP), id=2)
+            commands = np.concatenate([commands, engine.wait_for()])
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+                listener.bind(str(tmp_path / "control.sock"))
+                listener.listen()
+                gateway.control, _ = listener.accept()
+            kinds = [region.receive(gateway.control)[0]["kind"] for _ in range(3)]
+            assert kinds == [HELLO, "gateway", "ready"]
+            fds = [engine.world.region.fd, engine.stats.region.fd, engine.bell_fd]
+            gateway.send(*fds, kind="world", epoch=1)
+            message, (door,) = region.receive(gateway.control)
+            assert message == {"kind": "door", "epoch": 1}
+            assert os.path.sameopenfile(door, engine.door.fd), "the one that it has"
+            os.close(door)
+            engine.ack(commands)
+            engine.show()
+            for _ in range(2):
+                assert receive(client, "post")["response"]["payload"] == DEFAULT
 
 
 def test_worlds_come_and_go_and_one_without_its_engine_is_refused():

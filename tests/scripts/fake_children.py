@@ -2,6 +2,7 @@
 hear.
 
     python -m tests.scripts.fake_children ROLE --home DIR [--trait ...] --settings JSON --control-fd N
+        [--control-path PATH --alone-ms N --output-fd N]
 
 Each appends one JSON line for each thing that happens to `story.jsonl` in DIR, so that the
 order of the lines is the order of the events over all processes. They import nothing of the project's: they
@@ -19,14 +20,16 @@ import time
 from pathlib import Path
 
 LIFE_SECONDS = 120  # a test that fails leaves nobody behind for longer
-TRAITS = ("deaf", "mute", "crash", "babble", "rude", "corrupt")
+TRAITS = ("deaf", "mute", "crash", "babble", "rude", "corrupt", "lost")  # lost: finds no other supervisor
+SEEK_SECONDS = 0.02
 
 
 class Fake:
     def __init__(self, role, data, control, traits):
         self.role, self.data, self.traits = role, Path(data), traits
         self.control = socket.socket(fileno=control) if control is not None else None
-        self.bell = None
+        self.bell = self.holds = None
+        self.drained = False
 
     def tell(self, what, **facts):
         line = json.dumps({"who": self.role, "what": what, "pid": os.getpid(), **facts}) + "\n"
@@ -48,7 +51,10 @@ class Fake:
             ready = [fd for fd, _ in heard.poll()]
             if self.bell in ready:
                 self.tell("rung", times=os.eventfd_read(self.bell))
-        text, fds, _, _ = socket.recv_fds(self.control, 1 << 16, 8)
+        try:
+            text, fds, _, _ = socket.recv_fds(self.control, 1 << 16, 8)
+        except ConnectionError:
+            return False
         if not text:
             return False
         message = json.loads(text)
@@ -59,7 +65,8 @@ class Fake:
         self.answer(message, len(fds))
         for fd in fds:
             os.close(fd)
-        return message["kind"] != "drain" or "deaf" in self.traits
+        self.drained = message["kind"] == "drain" and "deaf" not in self.traits
+        return not self.drained
 
     def answer(self, message, fd_count):
         """What the processes of an exchange say to each other; "silence" has no answer."""
@@ -67,8 +74,13 @@ class Fake:
         if kind == "world" and fd_count == 3:
             self.send({"kind": "door", "epoch": epoch}, [memory(f"door {self.role[-1]} of {epoch}")])
         if self.role == "engine" and kind == "journal":
-            self.send({"kind": "journal", "epoch": 3}, [memory(text) for text in ("ring", "stats", "bell")])
+            self.send(
+                {"kind": "journal", "epoch": self.epoch}, [memory(text) for text in ("ring", "stats", "bell")]
+            )
+        if self.role == "journaler" and kind == "journal":
+            self.holds = epoch
         if self.role == "journaler" and kind == "engine_lost":
+            self.holds = None
             self.send({"kind": "journal", "sequence": 6}, [memory("journaler stats"), os.eventfd(0)])
         if kind == "operator" and message["command"]["kind"] != "silence":
             is_done = message["command"]["kind"] == "deposit"
@@ -99,19 +111,20 @@ def introduce(fake, settings):
         is_exchange = "markets" in settings
         bell = [os.eventfd(0)] if is_exchange else []
         fake.send({"kind": "stats"}, [memory("engine stats"), *bell])
-        epoch = settings["epoch"]
+        epoch = fake.epoch = settings["epoch"]
         fake.send({"kind": "world", "epoch": epoch, "height": 7}, [memory(f"world {epoch}")])
     elif fake.role == "journaler":
         if "corrupt" in fake.traits:
             sys.exit(65)
-        fake.send({"kind": "journal", "sequence": 5}, [memory("journaler stats"), os.eventfd(0)])
+        holds = {"holds": fake.holds} if fake.holds else {}
+        fake.send({"kind": "journal", "sequence": 5, **holds}, [memory("journaler stats"), os.eventfd(0)])
     elif fake.role != "replica":
-        fake.bell = os.eventfd(0)
+        fake.bell = fake.bell or os.eventfd(0)
         fake.send({"kind": "gateway", "pid": os.getpid()}, [memory(f"stats {settings['index']}"), fake.bell])
         fake.send({"kind": "ready", "port": settings["port"]})
 
 
-def live(fake, settings):
+def live(fake, settings, given):
     signal.alarm(LIFE_SECONDS)
     signal.signal(signal.SIGTERM, lambda *_: (fake.tell("terminated"), sys.exit(0)))
     if "deaf" in fake.traits:
@@ -128,11 +141,34 @@ def live(fake, settings):
         while True:
             time.sleep(60)
     introduce(fake, settings)
-    while fake.hear():
+    while fake.hear() or found_another(fake, given):
         pass
     while "deaf" in fake.traits:
         time.sleep(60)
     fake.tell("ended")
+
+
+def found_another(fake, given):
+    """Whether a supervisor has come in place of the one that has gone; it is told everything again."""
+    if fake.drained or given.control_path is None or "deaf" in fake.traits:
+        return False
+    fake.tell("alone")
+    print("alone", flush=True)
+    until = time.monotonic() + given.alone_ms / 1000
+    while time.monotonic() < until:
+        time.sleep(SEEK_SECONDS)
+        if "lost" in fake.traits:
+            continue
+        found = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            found.connect(given.control_path)
+        except OSError:
+            continue
+        fake.control = found
+        fake.send({"kind": "orphan"}, [given.output_fd])
+        introduce(fake, given.settings)
+        return True
+    return False
 
 
 def open_descriptors():
@@ -155,12 +191,15 @@ def main():
         parser.add_argument(f"--{trait}", action="append_const", dest="traits", const=trait, default=[])
     parser.add_argument("--settings", type=json.loads, default={})
     parser.add_argument("--control-fd", type=int)
+    parser.add_argument("--control-path")
+    parser.add_argument("--alone-ms", type=int)
+    parser.add_argument("--output-fd", type=int)
     parser.add_argument("--home", type=Path)
     for what_a_simulation_is_told in ("--out", "--info-port", "--operator", "--url"):
         parser.add_argument(what_a_simulation_is_told)
     given = parser.parse_args()
     name = f"gateway {given.settings['index']}" if given.role == "gateway" else given.role
-    live(Fake(name, given.home, given.control_fd, given.traits), given.settings)
+    live(Fake(name, given.home, given.control_fd, given.traits), given.settings, given)
 
 
 if __name__ == "__main__":

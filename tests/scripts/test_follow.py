@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from scripts import follow
+from scripts import follow, places
 from tests.scripts.test_supervisor import is_running
 
 DEADLINE_SECONDS = 20
@@ -66,6 +66,8 @@ def command(tmp_path):
     for one in made:
         one.popen.kill()
         one.popen.wait()
+        for place in places.taken(one.data / places.DIRECTORY):
+            os.kill(place.holder().pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

@@ -24,8 +24,7 @@ def test_a_second_instance_is_refused_and_told_of_the_first(tmp_path):
     Instance(tmp_path / "a" / "b").close()
 
 
-def test_a_child_that_still_writes_keeps_the_directory(tmp_path, monkeypatch):
-    """It has inherited the lock; the next instance waits for its end, and then gets in."""
+def test_one_that_is_about_to_end_is_waited_for(tmp_path, monkeypatch):
     first = Instance(tmp_path)
     kept = os.dup(first.lock)
     first.close()

@@ -9,6 +9,7 @@ import pytest
 
 from scripts import operator
 from scripts.operator import Desk, Unheard, Wrong
+from shm import control
 
 ADDRESS = "0x" + "Ab" * 20
 DEPOSIT = {"kind": "deposit", "address": ADDRESS, "amount": "100.25"}
@@ -157,7 +158,7 @@ def test_who_leaves_or_talks_nonsense_harms_nobody(path):
     async def scenario():
         kept = []
         desk = Desk(path, lambda command, answer: kept.append(answer))
-        with operator._short(path) as short:
+        with control.short(path) as short:
             gone, rude = (socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2))
             for one in (gone, rude):
                 one.connect(short)

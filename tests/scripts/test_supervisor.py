@@ -5,21 +5,12 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
 
 from scripts import config, exchange, follow, instance, log
-from scripts.supervisor import (
-    LOST,
-    PAUSE_MAX_SECONDS,
-    STEADY_SECONDS,
-    Backoff,
-    Programs,
-    Role,
-    Supervisor,
-)
+from scripts.roles import PAUSE_MAX_SECONDS, STEADY_SECONDS, Backoff, Role
+from scripts.supervisor import LOST, Programs, Supervisor
 from shm import stats
 
 FAKE = ("-m", "tests.scripts.fake_children")
@@ -81,11 +72,15 @@ class Run:
 
 
 @contextlib.asynccontextmanager
-async def running(data, gateways=1, fakes=None, simulated=False, purpose=follow, durability="memory"):
+async def running(
+    data, gateways=1, fakes=None, simulated=False, purpose=follow, durability="memory", **sections
+):
     """Run a supervisor over fake children below `data`, and end it in order."""
     given = {"data": str(data), "gateway": {"count": gateways}}
     given |= {"follow": {"simulated": simulated}, "exchange": {"simulation": simulated}}
     given["exchange"]["durability"] = durability
+    for name, section in sections.items():
+        given[name] = given.get(name, {}) | section
     mine = instance.Instance(data)
     story = log.Log(mine.directory("log"), None)
     plan = purpose.plan(config.load(None, given), mine, 1, fakes or programs(data))
@@ -265,11 +260,15 @@ def test_a_child_holds_nothing_but_what_it_was_given(tmp_path):
             await run.settle()
             await run.until_told(1, "simulation", "started")
         os.close(secret)
-        lock, held = str(tmp_path / "lock"), {}
+        held, places = {}, tmp_path / "children"
         for line in run.told(what="started"):
-            held[line["who"]] = sorted("socket" if fd.startswith("socket") else fd for fd in line["fds"])
+            held[line["who"]] = sorted(fd.partition(":")[0] for fd in line["fds"])
             assert line["group"] == line["pid"], "a ^C is for the supervisor"
-        assert held == {"engine": sorted([lock, "socket"]), "gateway 0": ["socket"], "simulation": [lock]}
+        assert held == {
+            "engine": [str(places / "engine"), "pipe", "socket"],
+            "gateway 0": [str(places / "gateway-0"), "pipe", "socket"],
+            "simulation": [str(places / "node")],
+        }
 
     asyncio.run(scenario())
 
@@ -349,42 +348,6 @@ def test_the_simulated_traders_go_before_those_whom_they_trade_with(tmp_path):
     asyncio.run(scenario())
 
 
-SUPERVISOR_ALONE = """
-import asyncio, sys
-from pathlib import Path
-from tests.scripts import test_supervisor as t
-
-async def scenario():
-    data = Path(sys.argv[1])
-    async with t.running(data, fakes=t.programs(data, ["deaf"], ["deaf"], ["deaf"]), simulated=True):
-        await asyncio.sleep(600)
-
-asyncio.run(scenario())
-"""
-
-
-def test_nothing_outlives_a_killed_supervisor_and_the_next_one_takes_over(tmp_path):
-    """The children are deaf to the end of their sockets and to SIGTERM: only the kernel can end them."""
-    supervisor = subprocess.Popen([sys.executable, "-c", SUPERVISOR_ALONE, str(tmp_path)])
-    run = Run(tmp_path, None, None)
-
-    async def scenario():
-        pids = [line["pid"] for line in await run.until_told(3, None, "started")]
-        assert len(pids) == 3 and all(map(is_running, pids))
-        supervisor.kill()
-        supervisor.wait()
-        await run.until(lambda: not any(map(is_running, pids)))
-        async with running(tmp_path) as again:
-            started = await again.until_told(2, "engine", "started")
-            assert [line["settings"]["epoch"] for line in started] == [1, 2]
-
-    try:
-        asyncio.run(scenario())
-    finally:
-        supervisor.kill()
-        supervisor.wait()
-
-
 def test_the_engine_and_the_keeper_of_its_journal_are_introduced_again_after_either_has_died(tmp_path):
     async def scenario():
         async with running(tmp_path, purpose=exchange, durability="journaled") as run:
@@ -394,7 +357,7 @@ def test_the_engine_and_the_keeper_of_its_journal_are_introduced_again_after_eit
             assert told["contents"][0] == "journaler stats"
             (told,) = run.told("journaler", "heard", "journal")
             assert (told["message"], told["contents"]) == (
-                {"kind": "journal", "epoch": 3},
+                {"kind": "journal", "epoch": run.told("engine", "started")[0]["settings"]["epoch"]},
                 ["ring", "stats", "bell"],
             )
             os.kill(run.told("engine", "started")[0]["pid"], signal.SIGKILL)

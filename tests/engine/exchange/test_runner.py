@@ -15,6 +15,7 @@ from engine.exchange.runner import Market, Runner, Settings
 from engine.exchange.state import Capacity, allocate
 from shm import layout, region, spsc, stats, wait
 from shm.codes import Ack, Ask, Command, Feed, Mode, Refusal, Side, Tif
+from shm.control import Line
 from tests.engine.exchange.gate import BTC, Gate, action, order
 
 pytestmark = pytest.mark.timeout(280)
@@ -57,7 +58,7 @@ class Running:
             rings=RINGS,
             **more,
         )
-        self.runner = Runner(settings, theirs)
+        self.runner = Runner(settings, Line(theirs))
         self.thread = threading.Thread(target=self.runner.run)
         self.thread.start()
         self.said = [self.receive()]
@@ -188,6 +189,28 @@ def test_the_gateway_is_woken_with_its_acks(exchange):
     os.set_blocking(eventfd, True)
     os.eventfd_read(eventfd)
     until(lambda: len(gate.acks()), "acks")
+
+
+def test_a_door_that_is_shown_again_loses_no_ack_and_has_nothing_done_twice(start):
+    """As another supervisor does it, while commands wait for the disk."""
+    exchange = start(kept=True)
+    gate = exchange.enter()
+    gate.push(order(RICH, request=7))
+    exchange.ring()
+    taken = popped_block(exchange.journal)
+    assert (taken["kind"] == Command.ORDER).sum() == 1
+    exchange.send({"kind": "door", "index": 0, "epoch": 1}, gate.fd)
+    exchange.send({"kind": "operator", "id": 1, "command": {"kind": "mode", "coin": "NONE", "amount": 0}})
+    assert not exchange.receive()[0]["ok"], "the door was heard before"
+    exchange.journal["durable"]["tail"] = taken["sequence"][-1]
+    exchange.ring()
+    acks = []
+    until(lambda: acks.extend(gate.acks()) or acks, "an ack")
+    gate.push(order(RICH, request=8))
+    exchange.ring()
+    again = popped_block(exchange.journal)
+    assert again["request"][again["kind"] == Command.ORDER].tolist() == [8]
+    assert [ack["request"] for ack in acks] == [7]
 
 
 def test_two_doors_trade_with_each_other(exchange):

@@ -122,11 +122,8 @@ class Forked:
             disk.os = Gate(number, how, met)
             runner.FULL_SECONDS = 0.01
             settings = Settings(epoch, str(directory), SEGMENT_BYTES)
-            given = {
-                "--settings": msgspec.json.encode(settings).decode(),
-                "--control-fd": str(control.detach()),
-            }
-            os._exit(runner.main(given))
+            given = msgspec.json.encode(settings).decode()
+            os._exit(runner.main(["--settings", given, "--control-fd", str(control.detach())]))
         except BaseException:
             traceback.print_exc()
             os._exit(1)

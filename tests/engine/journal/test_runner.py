@@ -17,6 +17,7 @@ from engine.journal.record import SECTOR
 from engine.journal.runner import PIECE_COMMANDS, RECORD_COMMANDS, Journaler, Settings
 from shm import region, stats, wait
 from shm.constants import COMMANDS_MAX
+from shm.control import HELLO, Line
 from tests.engine.journal.made import DIRECTORY, SMALLEST, commands, everything, same
 from tests.engine.journal.memory_disk import MemoryDisk
 
@@ -55,11 +56,11 @@ class Engine:
 class Running:
     """A Journaler on a thread, and what it has said; `fault` is what it ended with."""
 
-    def __init__(self, disk, epoch=1, segment_bytes=SMALLEST):
+    def __init__(self, disk, epoch=1, segment_bytes=SMALLEST, path=""):
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.control.settimeout(DEADLINE_SECONDS)
         settings = Settings(epoch, str(DIRECTORY), segment_bytes)
-        self.journaler, self.fault = Journaler(settings, theirs, disk), None
+        self.journaler, self.fault = Journaler(settings, Line(theirs, path, alone_ms=60_000), disk), None
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
 
@@ -73,6 +74,7 @@ class Running:
         message, (page, self.bell_fd) = region.receive(self.control)
         self.page = stats.attach(page)
         assert message.pop("kind") == "journal"
+        self.holds = message.get("holds")
         return message["sequence"]
 
     def meet(self, engine):
@@ -222,6 +224,27 @@ def test_what_a_dead_engine_has_left_is_kept_before_the_next_one_begins(start, d
     assert same(everything(disk)[0], 1, 7)
 
 
+def test_another_supervisor_is_told_whose_ring_is_held_and_offers_it_in_vain(start, tmp_path):
+    running, engine = begun(start, path=str(tmp_path / "control.sock"))
+    assert running.holds is None
+    engine.push(3)
+    running.ring()
+    until(lambda: engine.durable == 3, "all of it")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(tmp_path / "control.sock"))
+        listener.listen()
+        running.control.close()
+        running.control, _ = listener.accept()
+    assert region.receive(running.control)[0] == {"kind": HELLO}
+    assert (running.announced(), running.holds) == (3, engine.epoch)
+    running.meet(engine)
+    engine.push(4)
+    running.ring()
+    until(lambda: engine.durable == 7, "what came after it")
+    running.say("engine_lost")
+    assert (running.announced(), running.holds) == (7, None)
+
+
 def test_an_engine_of_another_journal_is_refused(start):
     for sequence, pushed in ((7, 0), (3, 2)):
         running, stranger = start(on=MemoryDisk()), Engine(sequence=sequence)
@@ -276,10 +299,8 @@ def test_a_damaged_journal_ends_it_with_a_code_of_its_own(start, disk, tmp_path)
         (tmp_path / path.name).write_bytes(bytes(file))
     _, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     settings = Settings(2, str(tmp_path), SMALLEST)
-    arguments = {
-        "--settings": msgspec.json.encode(settings).decode(),
-        "--control-fd": str(theirs.detach()),
-    }
+    given = msgspec.json.encode(settings).decode()
+    arguments = ["--settings", given, "--control-fd", str(theirs.detach())]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(process.signal, "signal", lambda *_: None)
         assert runner.main(arguments) == runner.EXIT_CORRUPT

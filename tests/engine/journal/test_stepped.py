@@ -28,6 +28,7 @@ from engine.journal.runner import Journaler, Settings, Source
 from engine.journal.writer import Writer
 from shm import layout
 from shm.constants import COMMANDS_MAX
+from shm.control import Line
 from tests.engine.journal.forked import Engine
 from tests.engine.journal.made import everything, same
 from tests.shm import mapped, single_step
@@ -54,9 +55,9 @@ class Stage:
 
     def __init__(self, directory: Path, before: tuple[int, ...]):
         self.directory, self.disk, self.engine = directory, Watched(), Engine()
-        control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        control, self._line = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control = control
-        self.journaler = Journaler(Settings(1, str(directory), SEGMENT_BYTES), theirs, self.disk)
+        self.journaler = Journaler(Settings(1, str(directory), SEGMENT_BYTES), Line(self._line), self.disk)
         self.journaler._open(None)
         kept = self.engine.kept
         fds = [os.dup(fd) for fd in (kept.region.fd, self.engine.page.region.fd, self.engine.bell_fd)]
@@ -115,7 +116,7 @@ class Stage:
         self.journaler.source.close()
         self.journaler._writer.drop()
         self._control.close()
-        self.journaler.control.close()
+        self._line.close()
         self.engine.close()
 
 

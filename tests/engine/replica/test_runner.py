@@ -16,6 +16,7 @@ from engine.replica.copy import Copy
 from engine.replica.runner import Runner, Settings
 from shm import archived
 from shm.codes import Command
+from shm.control import Line
 from tests.engine.replica.stream import RINGS, Pieces, rows, stream
 from tests.exchange.commands import ROOMY
 
@@ -38,7 +39,7 @@ def runner(directory, source, **more):
         capacity=ROOMY._asdict(), rings=RINGS, snapshot_seconds=1e9,
         **{"snapshot_commands": 300, **more},
     )  # fmt: skip
-    made = Runner(settings, source, theirs)
+    made = Runner(settings, source, Line(theirs))
     made.supervisor = control  # its end would end it
     return made
 
