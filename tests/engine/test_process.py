@@ -1,0 +1,112 @@
+"""What a process owes its supervisor: it takes its settings, its end and its signals as they come."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import msgspec
+import pytest
+
+from engine import process
+from shm import control, region
+from tests.recorded import ROOT
+
+WORKS = """
+import sys, time
+from engine import process
+
+class Runner:
+    ending = False
+    def run(self):
+        print("begun", flush=True)
+        while not self.ending or "deaf" in sys.argv:
+            time.sleep(0.01)
+
+process.run(Runner())
+print("ended", flush=True)
+"""
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    size: int
+    cpu: int | None = None
+
+
+@pytest.fixture
+def pair():
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    yield ours, theirs
+    for one in (ours, theirs):
+        one.close()
+
+
+def begun(theirs, **settings):
+    words = ["--settings", json.dumps(settings), "--control-fd", str(theirs.detach()), "--output-fd", "7"]
+    return process.begin(words, Settings)
+
+
+def test_settings_and_the_line_are_those_of_the_command_line(pair):
+    ours, theirs = pair
+    settings, line = begun(theirs, size=3)
+    assert settings == Settings(3)
+    line.send({"kind": "stats"})
+    assert region.receive(ours) == ({"kind": "stats"}, [])
+    region.send(ours, {"kind": "drain"})
+    assert process.hear(line) == ({"kind": "drain"}, [])
+    ours.close()
+    assert process.hear(line) is None and line.is_lost
+
+
+def test_a_core_that_is_named_is_where_it_runs(pair):
+    usable = os.sched_getaffinity(0)
+    try:
+        begun(pair[1], size=1, cpu=min(usable))
+        assert os.sched_getaffinity(0) == {min(usable)}
+    finally:
+        os.sched_setaffinity(0, usable)
+
+
+def test_what_is_no_setting_is_refused(pair):
+    with pytest.raises(msgspec.ValidationError):
+        begun(pair[1], size=1, colour=2)
+
+
+def test_a_line_of_the_log_is_one_object(monkeypatch):
+    reading, writing = os.pipe()
+    monkeypatch.setattr(control, "STDERR", writing)
+    process.log("engine", "begun", {"height": 3, "why": "two\nlines"})
+    line = os.read(reading, 4096)
+    assert line.count(b"\n") == 1
+    told = json.loads(line)
+    assert told.pop("time_ms") > 0
+    assert told == {"event": "begun", "process": "engine", "height": 3, "why": "two\nlines"}
+    for fd in (reading, writing):
+        os.close(fd)
+
+
+@pytest.mark.parametrize(("words", "signals", "code", "said"), [
+    ([], [signal.SIGINT, signal.SIGTERM], 0, "ended\n"),
+    (["deaf"], [signal.SIGTERM, signal.SIGTERM], 1, ""),
+])  # fmt: skip
+def test_the_first_sigterm_ends_it_in_order_and_the_second_at_once(words, signals, code, said):
+    with subprocess.Popen(
+        [sys.executable, "-c", WORKS, *words], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as running:
+        assert running.stdout.readline() == "begun\n"
+        for number in signals:
+            running.send_signal(number)
+            until_taken(running, number)
+        assert running.wait(60) == code
+        assert running.stdout.read() == said
+
+
+def until_taken(running, number):
+    """Two that come at once would be one."""
+    is_pending = True
+    while is_pending and running.poll() is None:
+        with open(f"/proc/{running.pid}/status") as status:
+            lines = dict(line.split(":", 1) for line in status)
+        is_pending = int(lines["ShdPnd"], 16) >> (number - 1) & 1
