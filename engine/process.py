@@ -6,14 +6,15 @@ the terminal says is the supervisor's affair; a second SIGTERM does not wait.
 
 import os
 import signal
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from shm import control
-from shm.control import Line
+from shm import control, region
+from shm.control import BECOME, SPARE, Line
 
 Settings = TypeVar("Settings")
 
@@ -26,14 +27,39 @@ class Runner(Protocol):
     def run(self) -> None: ...
 
 
-def begin(words: Sequence[str], kind: type[Settings]) -> tuple[Settings, Line]:
-    """Give the settings and the line that the command line names; pinned, if they name a core."""
+def begin(
+    words: Sequence[str], kind: type[Settings], prepare: Callable[[], None] = lambda: None
+) -> tuple[Settings, Line]:
+    """Give the settings and the line that the command line names; pinned, if they name a core.
+
+    A spare (`--spare`) prepares itself before, and waits until it is needed.
+    """
     arguments = dict(zip(words[::2], words[1::2], strict=True))
-    settings = msgspec.json.decode(arguments["--settings"], type=kind)
+    settings, line = msgspec.json.decode(arguments["--settings"], type=kind), Line.of(arguments)
+    if "--spare" in arguments:
+        prepare()
+        settings = msgspec.structs.replace(settings, **_called(line))
     cpu = getattr(settings, "cpu", None)
     if cpu is not None:
         os.sched_setaffinity(0, {cpu})
-    return settings, Line.of(arguments)
+    return settings, line
+
+
+def _called(line: Line) -> dict[str, Any]:
+    """Stand by until the supervisor says what to become, and give what that changes of the settings.
+
+    With it comes the lock of the place (scripts/places.py), which is this process's for its life. Who is not
+    called before the supervisor is gone has nothing to do.
+    """
+    line.send({"kind": SPARE})
+    heard = line.receive()
+    if heard is None or heard[0].get("kind") != BECOME:
+        sys.exit(0)
+    message, (place,) = heard
+    who = f"{os.getpid()} {region.process_start_time(os.getpid())} {message['note']}"
+    os.pwrite(place, who.encode(), 0)
+    settings: dict[str, Any] = message["settings"]
+    return settings
 
 
 def run(runner: Runner) -> None:

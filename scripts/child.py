@@ -156,6 +156,10 @@ class Child:
             return False  # it is ending; the pidfd will tell
         return True
 
+    def become(self, on_line: OnLine, on_message: OnMessage) -> None:
+        """What it prints and says is somebody else's from now on."""
+        self._on_line, self._on_message = on_line, on_message
+
     def signal(self, number: int) -> None:
         if self.is_alive:
             signal.pidfd_send_signal(self._pidfd, number)

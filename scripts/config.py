@@ -166,6 +166,7 @@ class Supervision(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """[supervision]: what becomes of the processes when something dies."""
 
     orphan_seconds: Seconds = 60.0  # how long they serve on without a supervisor; then they end in order
+    spare_engine: bool = True  # of an exchange: one more process, which is the engine at once when that dies
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -62,6 +62,7 @@ def plan(config: Config, mine: Instance, port: int, programs: Programs = OURS) -
         gateway=gateway,
         gateways=config.gateway.count,
         orphan_seconds=config.supervision.orphan_seconds,
+        spare=[*engine(0, 0), "--spare", "engine"] if config.supervision.spare_engine else None,
         simulation=simulation if config.exchange.simulation else None,
         simulation_name="traders (simulated)",
         simulation_is_client=True,

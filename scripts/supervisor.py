@@ -24,6 +24,7 @@ from scripts.instance import Instance
 from scripts.log import Log
 from scripts.places import DIRECTORY
 from scripts.roles import STEADY_SECONDS, Arguments, Backoff, Message, Role, mark_of
+from scripts.spare import Spare
 from shm import region, stats
 
 QUICK_ENDS_TOLD = 3
@@ -64,6 +65,7 @@ class Plan:
     gateways: int
     orphan_seconds: float  # how long they all live on without a supervisor
     source: str  # where what is served comes from, for the screen
+    spare: list[str] | None = None  # what stands by to be the engine
     journaler: Callable[[int], list[str]] | None = None  # of an epoch
     replica: Arguments | None = None
     simulation: Arguments | None = None
@@ -127,6 +129,8 @@ class Supervisor:
             for index in range(plan.gateways)
         ]
         self.simulation = Role(plan.simulation_name, plan.simulation) if plan.simulation else None
+        self._afterlife = Afterlife(instance.data / orphans.NAME, plan.orphan_seconds)
+        self._spare = Spare(plan.spare, self._afterlife, log) if plan.spare else None
 
     @property
     def roles(self) -> list[Role]:
@@ -142,6 +146,8 @@ class Supervisor:
             async with asyncio.TaskGroup() as group:
                 for role in self.roles:
                     group.create_task(self._fill(role), name=role.name)
+                if self._spare is not None:
+                    group.create_task(self._spare.stand_by(lambda: self.engine.is_ready, self.is_stopping))
                 group.create_task(self._end_in_order(), name="end in order")
         finally:
             self.kill()
@@ -156,6 +162,8 @@ class Supervisor:
         for role in self.roles:
             if role.child is not None:
                 role.child.signal(signal.SIGKILL)
+        if self._spare is not None:
+            self._spare.kill()
 
     async def _take_over(self) -> None:
         """Fill roles with those whom a killed supervisor has left. Nobody is heard before all are here."""
@@ -207,22 +215,28 @@ class Supervisor:
     def _start(self, role: Role) -> Child:
         """Raises OSError, also while the one before it lives: no role is filled twice."""
         role.starts += 1
-        afterlife = Afterlife(self._instance.data / orphans.NAME, self._plan.orphan_seconds)
         place = self._instance.place(role.place).take()
         try:
-            role.child = child.start(
-                role.arguments(),
-                *self._ears_of(role),
-                place,
-                f"{role.epoch} {role.mark or '-'}",
-                afterlife if role.mark else None,
-            )
+            arguments, ears = role.arguments(), self._ears_of(role)
+            note = f"{role.epoch} {role.mark or '-'}"
+            ready = self._called(place, note, *ears) if role is self.engine else None
+            afterlife = self._afterlife if role.mark else None
+            role.child = ready or child.start(arguments, *ears, place, note, afterlife)
         finally:
             os.close(place)
-        self._log.write(f"{role.name} started", pid=role.child.pid)
+        self._log.write(f"{role.name} started", pid=role.child.pid, stood_by=ready is not None)
         if role.greet:
             role.greet(role)
         return role.child
+
+    def _called(
+        self, place: int, note: str, on_line: child.OnLine, on_message: child.OnMessage
+    ) -> Child | None:
+        """The engine, if one has stood by."""
+        if self._spare is None:
+            return None
+        changes = {"epoch": self.engine.epoch, "suspect": self._suspect}
+        return self._spare.call(changes, place, note, on_line, on_message)
 
     def _ears_of(self, role: Role) -> tuple[child.OnLine, child.OnMessage]:
         """Who gets what its process prints, and what it says."""
@@ -246,6 +260,8 @@ class Supervisor:
     async def _end_in_order(self) -> None:
         """First those who talk to clients, then those whom they read from; before all a client of ours."""
         await self.is_stopping.wait()
+        if self._spare is not None:
+            await self._spare.end()
         keepers = [self.journaler] if self.journaler else []
         sources = [role for role in self.roles if role not in self.gateways + keepers]
         if self.simulation and self._plan.simulation_is_client:

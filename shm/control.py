@@ -21,6 +21,7 @@ from typing import Any
 from shm import region
 
 HELLO = "orphan"  # the kind of what is said first at the socket, with the reading end of the pipe
+SPARE, BECOME = "spare", "become"  # what one says who stands by, and what he is told when he is needed
 SEEK_NS = 100_000_000  # between two tries to find a supervisor
 STDERR = 2
 

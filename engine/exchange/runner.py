@@ -24,13 +24,14 @@ import numpy as np
 
 from engine import process
 from engine.bells import Bells
-from engine.exchange import durable, operating, project, recovery, world
+from engine.exchange import apply, doors, durable, operating, project, recovery, snapshot, world
 from engine.exchange.apply import apply_commands
 from engine.exchange.doors import Door, Doors, stamp
 from engine.exchange.state import Capacity, State, allocate
+from engine.journal import record
 from engine.journal.reader import Corrupt
 from engine.state import world_counts
-from shm import layout, region, stats, wait
+from shm import layout, region, spsc, stats, wait
 from shm.codes import Ack, Command, Feed, Refusal
 from shm.constants import IMPACT_USD, PRICE_BAND
 from shm.control import Line
@@ -415,10 +416,16 @@ def _markets(core: State) -> np.ndarray:
 _log = partial(process.log, "engine")
 
 
+def _load() -> None:
+    """Read the machine code of what an engine runs."""
+    for module in (apply, doors, durable, project, snapshot, record, region, stats, spsc, wait):
+        module.warm()
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run until the end; the exit code."""
     try:
-        process.run(Runner(*process.begin(arguments, Settings)))
+        process.run(Runner(*process.begin(arguments, Settings, _load)))
     except (Corrupt, recovery.Diverged) as why:
         _log("corrupt", {"why": str(why), "exit": EXIT_CORRUPT})
         return EXIT_CORRUPT

@@ -74,6 +74,30 @@ def test_what_is_no_setting_is_refused(pair):
         begun(pair[1], size=1, colour=2)
 
 
+def test_a_spare_prepares_and_becomes_what_it_is_told(pair, tmp_path):
+    ours, theirs = pair
+    place = os.open(tmp_path / "place", os.O_RDWR | os.O_CREAT)
+    region.send(ours, {"kind": "become", "settings": {"size": 9}, "note": "7 mark"}, [place])
+    words = ["--settings", '{"size":3}', "--control-fd", str(theirs.detach()), "--spare", "engine"]
+    done = []
+    settings, line = process.begin(words, Settings, lambda: done.append("prepared"))
+    assert settings == Settings(9) and done == ["prepared"]
+    assert region.receive(ours) == ({"kind": "spare"}, [])
+    start_time = region.process_start_time(os.getpid())
+    assert (tmp_path / "place").read_text() == f"{os.getpid()} {start_time} 7 mark"
+    line.send({"kind": "stats"})
+    assert region.receive(ours) == ({"kind": "stats"}, []), "the line is that of any other"
+
+
+def test_a_spare_that_nobody_calls_ends_with_its_supervisor(pair):
+    ours, theirs = pair
+    ours.close()
+    words = ["--settings", '{"size":3}', "--control-fd", str(theirs.detach()), "--spare", "engine"]
+    with pytest.raises(SystemExit) as end:
+        process.begin(words, Settings)
+    assert end.value.code == 0
+
+
 def test_a_line_of_the_log_is_one_object(monkeypatch):
     reading, writing = os.pipe()
     monkeypatch.setattr(control, "STDERR", writing)

@@ -129,6 +129,8 @@ def live(fake, settings, given):
     signal.signal(signal.SIGTERM, lambda *_: (fake.tell("terminated"), sys.exit(0)))
     if "deaf" in fake.traits:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if given.spare:
+        stand_by(fake, settings)
     fake.tell("started", settings=settings, fds=open_descriptors(), group=os.getpgrp())
     if "babble" in fake.traits:
         sys.stdout.write("plain\n\x1b[2Jhidden\n" + "x" * 10_000 + "\nno newline")
@@ -146,6 +148,21 @@ def live(fake, settings, given):
     while "deaf" in fake.traits:
         time.sleep(60)
     fake.tell("ended")
+
+
+def stand_by(fake, settings):
+    """Until it is called, which changes settings and gives a place."""
+    fake.tell("stands by")
+    fake.send({"kind": "spare"})
+    text, fds, _, _ = socket.recv_fds(fake.control, 1 << 16, 8)
+    if not text:
+        fake.tell("was not called")
+        sys.exit(0)
+    message = json.loads(text)
+    fake.tell("called", message=message, place=os.readlink(f"/proc/self/fd/{fds[0]}"))
+    start_time = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
+    os.pwrite(fds[0], f"{os.getpid()} {start_time} {message['note']}".encode(), 0)
+    settings.update(message["settings"])
 
 
 def found_another(fake, given):
@@ -195,6 +212,7 @@ def main():
     parser.add_argument("--alone-ms", type=int)
     parser.add_argument("--output-fd", type=int)
     parser.add_argument("--home", type=Path)
+    parser.add_argument("--spare")
     for what_a_simulation_is_told in ("--out", "--info-port", "--operator", "--url"):
         parser.add_argument(what_a_simulation_is_told)
     given = parser.parse_args()

@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from scripts import config, exchange, follow, instance, log
+from scripts import config, exchange, follow, instance, log, spare
 from scripts.roles import PAUSE_MAX_SECONDS, STEADY_SECONDS, Backoff, Role
 from scripts.supervisor import LOST, Programs, Supervisor
 from shm import stats
@@ -79,6 +79,7 @@ async def running(
     given = {"data": str(data), "gateway": {"count": gateways}}
     given |= {"follow": {"simulated": simulated}, "exchange": {"simulation": simulated}}
     given["exchange"]["durability"] = durability
+    given["supervision"] = {"spare_engine": False}
     for name, section in sections.items():
         given[name] = given.get(name, {}) | section
     mine = instance.Instance(data)
@@ -431,5 +432,56 @@ def test_a_command_at_which_the_engine_crashes_again_and_again_ends_it(tmp_path)
             assert supervisor._halts(supervisor.engine)
             assert "crashed 3 times at command 712" in supervisor.halted
             supervisor.halted = ""
+
+    asyncio.run(scenario())
+
+
+# --- a spare engine ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def soon(monkeypatch):
+    monkeypatch.setattr(spare, "CALM_SECONDS", 0.05)
+    monkeypatch.setattr(spare, "LOOK_SECONDS", 0.01)
+
+
+def spared(data):
+    return running(data, purpose=exchange, supervision={"spare_engine": True})
+
+
+@pytest.mark.usefixtures("soon")
+def test_a_spare_is_the_engine_when_that_dies_and_another_one_stands_by_for_it(tmp_path):
+    async def scenario():
+        async with spared(tmp_path) as run:
+            for count in (1, 2, 3):
+                (*_, ready) = await run.until_told(count, "engine", "stands by")
+                await run.until(lambda: run.supervisor._spare._is_ready)
+                await run.until_told(count, "gateway 0", "heard", "world")
+                assert len(run.told("engine", "started")) == count, "who stands by does nothing"
+                os.kill(run.supervisor.engine.child.pid, signal.SIGKILL)
+                (*_, called) = await run.until_told(count, "engine", "called")
+                (*_, before, now) = await run.until_told(count + 1, "engine", "started")
+                assert called["pid"] == now["pid"] == ready["pid"]
+                assert called["place"] == str(tmp_path / "children" / "engine")
+                assert now["settings"]["epoch"] > before["settings"]["epoch"]
+                assert now["settings"]["markets"] == before["settings"]["markets"]
+                (*_, bell) = await run.until_told(count + 1, "engine", "heard", "gateway")
+                assert bell["pid"] == now["pid"], "it is introduced like any other"
+            (*_, last) = await run.until_told(4, "engine", "stands by")
+        assert not os.path.exists(f"/proc/{last['pid']}"), "it has not outlived the stop"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.usefixtures("soon")
+def test_without_a_spare_that_is_ready_an_engine_is_started(tmp_path):
+    async def scenario():
+        async with spared(tmp_path) as run:
+            (ready,) = await run.until_told(1, "engine", "stands by")
+            os.kill(ready["pid"], signal.SIGKILL)
+            os.kill(run.supervisor.engine.child.pid, signal.SIGKILL)
+            await run.until_told(2, "engine", "started")
+            assert run.told("engine", "called") == []
+            await run.until_told(2, "engine", "stands by")
 
     asyncio.run(scenario())
