@@ -16,7 +16,7 @@ import msgspec
 from shm import control, region
 from shm.control import BECOME, SPARE, Line
 
-Settings = TypeVar("Settings")
+Settings = TypeVar("Settings", bound=msgspec.Struct)
 
 
 class Runner(Protocol):
