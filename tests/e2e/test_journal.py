@@ -3,8 +3,8 @@
 Traders place orders, each with a cloid of its own, and write down what they are told. The journal says what
 became of all of them, and leads, applied again, to what every engine had known.
 
-Three rounds kill each of five roles once; the soak does it five hundred times. Processes that recover wrongly
-(broken.py) are caught by the same `check`.
+Each round kills each of five roles once: twenty rounds, and five hundred in the soak. Processes that recover
+wrongly (broken.py) are caught by the same `check`.
 """
 
 import asyncio
@@ -38,8 +38,7 @@ pytestmark = pytest.mark.timeout(280)
 
 ROLES = ("engine", "journaler", "replica", "gateway 0", "supervisor")
 TRADERS, ORDERS_MAX = 6, 4
-ROUNDS = 3  # each kills every role once
-SOAK_PARTS, SOAK_ROUNDS = 63, 8  # 504 of each
+PARTS, SOAK_PARTS, ROUNDS = 2, 50, 10  # of an exchange each; every round kills every role once
 CAPACITY = Capacity(orders=1 << 16, accounts=64)
 CONFIG = """
 [exchange]
@@ -182,16 +181,14 @@ def kill(exchange, role):
 
 def pytest_generate_tests(metafunc):
     if "seed" in metafunc.fixturenames:
-        soak = metafunc.config.getoption("--soak")
-        metafunc.parametrize(
-            "seed, rounds", [(n, SOAK_ROUNDS) for n in range(SOAK_PARTS)] if soak else [(7, ROUNDS)]
-        )
+        parts = SOAK_PARTS if metafunc.config.getoption("--soak") else PARTS
+        metafunc.parametrize("seed", range(7, 7 + parts))
 
 
-def test_killed_at_any_moment_nothing_that_was_accepted_is_lost_or_done_twice(exchange, seed, rounds):
+def test_killed_at_any_moment_nothing_that_was_accepted_is_lost_or_done_twice(exchange, seed):
     random = Random(seed)
     traders = Traders(exchange, seed)
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         for role in random.sample(ROLES, len(ROLES)):
             before = traders.accepted
             exchange.wait(lambda before=before: traders.accepted > before + 20, "orders that are accepted")
