@@ -80,7 +80,11 @@ MUTANTS = {
     "margin that is not summed": Mutant(
         MARGIN, "row.used += sign * margin\n", "row.used += max(sign, 0) * margin\n", unsound=True
     ),
-    "less margin refused like more": Mutant(MARGIN, "    if after <= before:\n        return True\n", ""),
+    "less margin refused like more": Mutant(
+        MARGIN,
+        "if after <= before:\n        return True",
+        "if after <= before:\n        return free_of(state, account) >= fee",
+    ),
     "a debt set aside": Mutant(MONEY, "amount < 0 and left < ", "amount < 0 and left < 0 * "),
     "a sub-account that pays its master's deposit": Mutant(
         MONEY, "(account, sub) if is_deposit", "(account, sub) if not is_deposit"
@@ -133,10 +137,10 @@ MUTANTS = {
         BOOK, "if rows.levels[at].count == 0:\n        close", "if False:\n        close", unsound=True
     ),
     "a move that leaves its neighbours where they were": Mutant(
-        BOOK, "bulk.shift(levels, at, at + 1, to - at)", "pass", unsound=True
+        BOOK, "bulk.shift(levels, at, at + 1, to - at)", "pass"
     ),
-    "a move that turns beside its level": Mutant(BOOK, "return to - (to > at)", "return to", unsound=True),
-    "a move without its margin": Mutant(MATCHING, "value_of(order) - value)", "0)", unsound=True),
+    "a move that turns beside its level": Mutant(BOOK, "return to - (to > at)", "return to"),
+    "a move without its margin": Mutant(MATCHING, "value_of(order) - value)", "0)"),
     "a move that meets somebody": Mutant(MATCHING, "and alone and not reaches", "and alone or reaches"),
     "a move away from one's children": Mutant(MATCHING, "alone = order.role == Role.ALONE and", "alone ="),
     "a nonce forgotten": Mutant(SIGNERS, "nonces[at - 1] == nonce", "False"),

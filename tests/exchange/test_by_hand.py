@@ -7,7 +7,7 @@ import pytest
 
 from engine.exchange.records import Kind
 from engine.exchange.state import FEE_ADDRESS, Capacity, allocate
-from shm.codes import NAMES, Ack, Ask, Refusal, Side, Tif
+from shm.codes import NAMES, Ack, Ask, Condition, Grouping, Refusal, Side, Tif
 from shm.codes import Command as Kinds
 from tests.exchange.commands import START_NS, address
 from tests.exchange.compare import ordered, run
@@ -192,6 +192,34 @@ def test_a_modify_into_another_market_brings_its_margin_along(scene):
     rows, _ = scene.order(ANN, Side.BUY, 1000, 5_000_000, market=1, kind=Kinds.MODIFY, order=old)
     assert kinds(rows) == ["ENDED", "OPENED"]
     assert scene.used(ANN) == 500 * USD
+
+
+def test_a_lone_order_moves_onto_the_level_of_another_and_off_again(scene):
+    for side, far, near in ((Side.BUY, 98_0000, 99_0000), (Side.SELL, 102_0000, 101_0000)):
+        oid = scene.order(ANN, side, 100, far)[1]["order"]
+        scene.order(BOB, side, 100, near)
+        for price in (near, far, near, far, near):
+            rows, ack = scene.order(ANN, side, 100, price, kind=Kinds.MODIFY, order=oid)
+            assert kinds(rows) == ["ENDED", "OPENED"] and rows[0]["order"] == oid
+            oid = ack["order"]
+        rows, ack = scene.order(CAT, 1 - side, 200, far)
+        assert ack["outcome"] == Ack.FILLED
+        makers = [row for row in rows if row["kind"] == Kind.FILLED and row["price"] == near][::2]
+        assert [row["order"] for row in makers][-1] == oid, "Bob was there first"
+
+
+def test_a_parent_that_only_reduces_from_now_on_has_no_children_any_more(scene):
+    scene.order(BOB, Side.BUY, 100, 100_0000)
+    scene.order(ANN, Side.SELL, 100, 100_0000)
+    group = {"count": 2, "grouping": int(Grouping.NORMAL)}
+    parent = scene.order(ANN, Side.BUY, 50, 90_0000, place=0, **group)[1]["order"]
+    child = {"flags": Ask.IS_TRIGGER | Ask.REDUCE_ONLY, "trigger_price": 120_0000}
+    child |= {"condition": int(Condition.ABOVE)}
+    rows, ack = scene.order(ANN, Side.SELL, 50, 120_0000, place=1, **group, **child)
+    assert kinds(rows) == ["WAITING"]
+    again = {"kind": Kinds.MODIFY, "order": parent, "flags": Ask.REDUCE_ONLY}
+    rows, _ = scene.order(ANN, Side.BUY, 50, 91_0000, **again)
+    assert kinds(rows) == ["ENDED", "ENDED", "OPENED"] and rows[1]["order"] == ack["order"]
 
 
 def test_a_cancel_names_the_order_and_its_market(scene):

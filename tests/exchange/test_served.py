@@ -70,8 +70,8 @@ def withdrawable(state, account):
 
 
 @njit
-def covers(state, account, market, buys, sells, leverage, fee):
-    return margin.covers(state, account, market, buys, sells, leverage, fee)
+def covers(state, account, market, buys, sells, fee):
+    return margin.covers(state, account, market, buys, sells, fee)
 
 
 @njit
@@ -87,7 +87,7 @@ def is_covered(core, account, market, side, size):
     buys, sells = int(position["buys"]), int(position["sells"])
     fee = -(-value * max(int(core.markets[market]["taker_rate"]), 0) // 10**6)
     buys, sells = (buys + value, sells) if side == Side.BUY else (buys, sells + value)
-    return covers(core, account, market, buys, sells, leverage_of(core, at, market), fee)
+    return covers(core, account, market, buys, sells, fee)
 
 
 def test_what_may_be_traded_is_what_the_core_covers(served):
