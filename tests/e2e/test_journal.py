@@ -171,9 +171,12 @@ def judged(exchange):
 
 def kill(exchange, role):
     if role == "supervisor":
+        worlds = len(exchange.logged("the engine has a world"))
         exchange.kill_supervisor()
         exchange.start()
-        exchange.wait_until_serving()
+        exchange.wait(
+            lambda: len(exchange.logged("the engine has a world")) > worlds, "one who has taken over"
+        )
     else:
         pid = exchange.kill(role)
         until(lambda: exchange.pids().get(role, pid) != pid, "its successor")

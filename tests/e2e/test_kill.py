@@ -22,6 +22,7 @@ from tests.e2e.instance import Instance, until
 pytestmark = pytest.mark.timeout(280)
 
 ROUNDS, SOAK_PARTS = 10, 10  # a round kills each of them once; the soak is as many parts, each with its seed
+SETTLED_SECONDS = 0.5
 PIECES_MAX = 40  # parts into which the log of one stream and block is torn
 L4 = {"type": "l4Book", "coin": "BTC"}
 L2 = {"type": "l2Book", "coin": "BTC"}
@@ -139,9 +140,22 @@ def survive_gateway(ringside, client):
     assert ringside.pid("gateway 0") != old
 
 
+def settled(client):
+    """Its marks, when nothing of what it was told before is still on its way."""
+
+    def stand():
+        client.check()
+        marks = client.marks()
+        time.sleep(SETTLED_SECONDS)
+        client.check()
+        return marks if client.marks() == marks else None
+
+    return until(stand, "a client that is told nothing new of the feed")
+
+
 def survive_supervisor(ringside, client):
     """Kill it, and start it again, as its caller would: nobody notices, and all serve on."""
-    marks, height = client.marks(), ringside.health()["height"]
+    marks, height = settled(client), ringside.health()["height"]
     old = {role: ringside.pid(role) for role in ("engine", "gateway 0")}
     worlds = len(ringside.logged("the engine has a world"))
     ringside.kill_supervisor()
