@@ -42,7 +42,7 @@ from shm.control import Line
 from shm.layout import COMMAND
 from tests.e2e.instance import Exchange
 
-BATCHES = (1, 16, 128, 1024, 8192)  # commands of one sync
+BATCHES = (1, 16, 128, 1024, 4096)  # commands of one sync
 TURN_BYTES, TURN_SYNCS = 8 << 20, 64  # of one turn, at most
 STREAM, PUSHED = 1 << 17, 256  # commands of a turn, and of what is pushed at once
 FULL_SECONDS = 0.0001  # between two looks of who pushes, while the ring is full
