@@ -224,7 +224,8 @@ class Supervisor:
             role.child = ready or child.start(arguments, *ears, place, note, afterlife)
         finally:
             os.close(place)
-        self._log.write(f"{role.name} started", pid=role.child.pid, stood_by=ready is not None)
+        how = "called, who stood by" if ready else "started"
+        self._log.write(f"{role.name} {how}", pid=role.child.pid)
         if role.greet:
             role.greet(role)
         return role.child
