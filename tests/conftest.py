@@ -1,6 +1,7 @@
 """What every test may rely on: kernels of these sources, no deadline for a generated example, `--soak`."""
 
 import os
+import socket
 
 import hypothesis
 import pytest
@@ -19,3 +20,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--soak", action="store_true", help="run the long forms: pytestconfig.getoption('--soak') in a test"
     )
+
+
+@pytest.fixture
+def pair():
+    """Both ends of a control socket."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    yield ours, theirs
+    for one in (ours, theirs):
+        one.close()

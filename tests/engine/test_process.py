@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 
@@ -33,14 +32,6 @@ print("ended", flush=True)
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     size: int
     cpu: int | None = None
-
-
-@pytest.fixture
-def pair():
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    yield ours, theirs
-    for one in (ours, theirs):
-        one.close()
 
 
 def begun(theirs, **settings):

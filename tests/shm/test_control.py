@@ -29,14 +29,6 @@ class Supervisor:
         self.line.close()
 
 
-@pytest.fixture
-def pair():
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    yield ours, theirs
-    for one in (ours, theirs):
-        one.close()
-
-
 def lost(line):
     assert line.receive() is None
     line.lose()
