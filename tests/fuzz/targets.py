@@ -497,8 +497,8 @@ class NodeText:
 
     def feed_line(self, parser: parse.Parser, line: bytes) -> None:
         try:
-            height, time_ns, records = decode.line(parser.kind, line, parser.tables)
-            assert 0 <= height < 2**63 and 0 <= time_ns < 2**63 and (records["height"] == height).all()
+            height, stamp, records = decode.line(parser.kind, line, parser.tables)
+            assert 0 <= height < 2**63 and 0 <= stamp < 2**63 and (records["height"] == height).all()
         except BadLine as error:
             assert len(error.reason) <= 200
             market = decode.only_market(line, parser.tables)
