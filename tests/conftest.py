@@ -1,4 +1,4 @@
-"""What every test may rely on: kernels of these sources, no deadline for a generated example, `--soak`."""
+"""What tests may rely on: kernels of these sources, examples without a deadline, `--soak`, a socket pair."""
 
 import os
 import socket
